@@ -1,0 +1,135 @@
+"""What rsgi promises, as comparisons with a verdict each. Pure: results in, verdicts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.idle import CONNECTIONS as IDLE_CONNECTIONS
+from harness.results import Results, Row
+from harness.scenarios import SCENARIOS
+
+USUAL = 64  # connections: enough to keep a worker busy, few enough not to measure the queue
+CPU_LIMITS = {"hyper": 1.25, "granian": 0.5, "uvicorn": 0.42}
+ACCESS_LOG_LIMIT = 1.10
+RATE_LIMITS = {"granian": 1.10, "uvicorn": 1.22}
+MOST_CONNECTIONS, FEWEST_CONNECTIONS = 18, 14
+QUICK_P99_MS = 2.0
+IDLE_BYTES = 7 * 1024
+MEMORY_PEERS = ("granian", "uvicorn")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One promise; `passed` is None when this run did not measure it."""
+
+    group: int
+    promise: str
+    passed: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        word = {True: "PASS", False: "FAIL", None: "SKIP"}[self.passed]
+        return f"{word}  ({self.group}) {self.promise}: {self.detail}"
+
+
+def judge(results: Results) -> list[Bar]:
+    """Return every promise with its verdict."""
+    rows = results.rows()
+    return [
+        *_cpu(rows),
+        *_fastapi(rows),
+        *_balance(results),
+        *_memory(rows),
+        *_idle(results),
+    ]
+
+
+def _limit(group: int, promise: str, value: float | None, limit: float, unit: str = "") -> Bar:
+    if value is None:
+        return Bar(group, promise, None, "not measured")
+    return Bar(group, promise, value <= limit, f"{value:.3f}{unit}, limit {limit:.2f}{unit}")
+
+
+Rows = dict[tuple[str, str, int], Row]
+
+
+def _cost(rows: Rows, scenario: str, server: str) -> float | None:
+    row = rows.get((scenario, server, USUAL))
+    return row.cpu_us if row else None
+
+
+def _ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None
+
+
+def _cpu(rows: Rows) -> Iterator[Bar]:
+    own = _cost(rows, "bare", "rsgi")
+    for server, limit in CPU_LIMITS.items():
+        ratio = _ratio(own, _cost(rows, "bare", server))
+        yield _limit(1, f"bare ASGI, CPU per request against {server}", ratio, limit, "x")
+    for scenario, place in (("log-file", "a file"), ("log-pipe", "a pipe")):
+        ratio = _ratio(_cost(rows, scenario, "rsgi"), own)
+        promise = f"access log on, to {place}, CPU per request against off"
+        yield _limit(1, promise, ratio, ACCESS_LOG_LIMIT, "x")
+
+
+def _fastapi(rows: Rows) -> Iterator[Bar]:
+    own = rows.get(("fastapi", "rsgi", USUAL))
+    for server, limit in RATE_LIMITS.items():
+        peer = rows.get(("fastapi", server, USUAL))
+        promise = f"FastAPI JSON, requests/s against {server}"
+        if own is None or peer is None:
+            yield Bar(2, promise, None, "not measured")
+            continue
+        ratio = own.requests_per_second / peer.requests_per_second
+        yield Bar(2, promise, ratio >= limit, f"{ratio:.3f}x, at least {limit:.2f}x")
+    for connections in (64, 1000):
+        own = rows.get(("fastapi", "rsgi", connections))
+        peers = [
+            row
+            for (scenario, server, level), row in rows.items()
+            if scenario == "fastapi" and level == connections and server != "rsgi"
+        ]
+        promise = f"FastAPI JSON, p99 at {connections} connections against the best peer"
+        if own is None or not peers:
+            yield Bar(2, promise, None, "not measured")
+            continue
+        best = min(peers, key=lambda row: row.p99_us)
+        detail = f"{own.p99_us / 1000:.2f} ms, {best.server} {best.p99_us / 1000:.2f} ms"
+        yield Bar(2, promise, own.p99_us <= best.p99_us, detail)
+
+
+def _balance(results: Results) -> Iterator[Bar]:
+    promise = f"64 connections over 4 workers, {FEWEST_CONNECTIONS} to {MOST_CONNECTIONS} each"
+    blocked = f"quick requests beside two blocked workers, p99 below {QUICK_P99_MS:.0f} ms"
+    own = next((found for found in results.balance if found.server == "rsgi"), None)
+    if own is None:
+        yield Bar(3, promise, None, "not measured")
+        yield Bar(3, blocked, None, "not measured")
+        return
+    worst = own.worst
+    even = worst[0] <= MOST_CONNECTIONS and worst[-1] >= FEWEST_CONNECTIONS
+    detail = f"worst of {len(own.shares)}: {'/'.join(map(str, worst))}"
+    yield Bar(3, promise, even and sum(worst) == USUAL, detail)
+    p99 = own.quick_p99_ms
+    yield Bar(3, blocked, p99 < QUICK_P99_MS, f"{p99:.2f} ms, slowest {own.quick_max_ms:.2f} ms")
+
+
+def _memory(rows: Rows) -> Iterator[Bar]:
+    own = rows.get((SCENARIOS[0].name, "rsgi", USUAL))
+    for server in MEMORY_PEERS:
+        peer = rows.get((SCENARIOS[0].name, server, USUAL))
+        promise = f"memory (PSS) of a worker with a bare application against {server}"
+        if own is None or peer is None:
+            yield Bar(4, promise, None, "not measured")
+            continue
+        detail = f"{own.worker_pss / 2**20:.1f} MB, {server} {peer.worker_pss / 2**20:.1f} MB"
+        yield Bar(4, promise, own.worker_pss <= peer.worker_pss, detail)
+
+
+def _idle(results: Results) -> Iterator[Bar]:
+    own = next((found for found in results.idle if found.server == "rsgi"), None)
+    promise = f"memory of an idle connection, {IDLE_CONNECTIONS:,} open"
+    value = own.bytes_each / 1024 if own else None
+    yield _limit(4, promise, value, IDLE_BYTES / 1024, " KB")

@@ -1,0 +1,82 @@
+"""What is asked of every server: one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+KIB = 1024
+MIB = 1024 * KIB
+FEW_CONNECTIONS = 8  # of 10 MB each: 64 would measure the machine's memory
+
+
+class AccessLog(StrEnum):
+    """Where the access log goes."""
+
+    OFF = "off"
+    FILE = "file"
+    PIPE = "pipe"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing to measure."""
+
+    name: str
+    title: str
+    app: str
+    answer: bytes  # what the body must be, or its first bytes
+    answer_length: int
+    path: str = "/"
+    upload: int = 0  # bytes; a POST when there are any
+    connections: tuple[int, ...] = (64,)
+    access_log: AccessLog = AccessLog.OFF
+    with_hyper: bool = False
+    needs_redis: bool = False
+
+
+HELLO = b"Hello world!"
+JSON = b'{"message":"Hello world!"}'
+EVERY_LEVEL = (1, 64, 1000)
+
+SCENARIOS = (
+    Scenario(
+        *("bare", "Bare ASGI", "bare:app", HELLO, len(HELLO)),
+        connections=EVERY_LEVEL,
+        with_hyper=True,
+    ),
+    Scenario(
+        *("log-file", "Bare ASGI, access log to a file", "bare:app", HELLO, len(HELLO)),
+        access_log=AccessLog.FILE,
+    ),
+    Scenario(
+        *("log-pipe", "Bare ASGI, access log to a pipe", "bare:app", HELLO, len(HELLO)),
+        access_log=AccessLog.PIPE,
+    ),
+    Scenario(
+        *("fastapi", "FastAPI, one JSON route", "fastapi_json:app", JSON, len(JSON)),
+        connections=EVERY_LEVEL,
+    ),
+    Scenario(
+        *("download-64k", "64 KB response", "bodies:app", b"x", 64 * KIB),
+        path=f"/{64 * KIB}",
+    ),
+    Scenario(
+        *("upload-64k", "64 KB request", "bodies:app", b"65536", 5),
+        upload=64 * KIB,
+    ),
+    Scenario(
+        *("download-10m", "10 MB response", "bodies:app", b"x", 10 * MIB),
+        path=f"/{10 * MIB}",
+        connections=(FEW_CONNECTIONS,),
+    ),
+    Scenario(
+        *("upload-10m", "10 MB request", "bodies:app", b"10485760", 8),
+        upload=10 * MIB,
+        connections=(FEW_CONNECTIONS,),
+    ),
+    Scenario("streaming", "Streamed response, 16 x 4 KB", "streaming:app", b"x", 64 * KIB),
+    Scenario("sleep", "5 x `asyncio.sleep(0)`", "waiting:app", b"done", 4, path="/sleep"),
+    Scenario("executor", "`run_in_executor`", "waiting:app", b"done", 4, path="/executor"),
+    Scenario("redis", "One redis `GET`", "cache:app", HELLO, len(HELLO), needs_redis=True),
+)

@@ -1,0 +1,148 @@
+"""Requests per second, CPU per request, latency and memory of one server in one scenario."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import processes
+from harness.scenarios import AccessLog, Scenario
+from harness.servers import Cores, Launch, Server, free_port, request, running
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+WARM_UP_CONNECTIONS = 64
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk counted."""
+
+    requests: int
+    seconds: float
+    p50_us: float
+    p99_us: float
+    errors: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement: one server, one scenario, one number of connections, one round."""
+
+    server: str
+    scenario: str
+    connections: int
+    round: int
+    requests_per_second: float
+    cpu_us: float  # of the server's processes, user and system, per request
+    p50_us: float
+    p99_us: float
+    worker_pss: int
+    tree_pss: int
+    core_busy: float  # of the server's core: well below 1 means the load generator was the limit
+    errors: int
+
+
+def wrk_command(
+    port: int, path: str, connections: int, seconds: float, core: int, upload: int = 0
+) -> list[str]:
+    """Return wrk's command line: one thread, since it has one core."""
+    return [
+        *("taskset", "-c", str(core), "wrk", "--threads", "1", "--timeout", "10s"),
+        *("--connections", str(connections), "--duration", f"{max(1, round(seconds))}s"),
+        *("--script", str(SCRIPT), f"http://127.0.0.1:{port}{path}"),
+        *(("--", "POST", str(upload)) if upload else ()),
+    ]
+
+
+def generate(port: int, scenario: Scenario, connections: int, seconds: float, cores: Cores) -> Load:
+    """Run wrk to its end."""
+    command = wrk_command(port, scenario.path, connections, seconds, cores.load, scenario.upload)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=seconds + 60
+    )
+    return Load(**json.loads(ended.stderr.strip().splitlines()[-1]))
+
+
+def _verify(port: int, scenario: Scenario) -> None:
+    body = b"x" * scenario.upload if scenario.upload else None
+    status, answer = request(port, scenario.path, body)
+    if status != 200 or len(answer) != scenario.answer_length:
+        raise RuntimeError(f"answered {status} with {len(answer)} bytes")
+    if not answer.startswith(scenario.answer):
+        raise RuntimeError(f"answered with `{answer[:64]!r}`")
+
+
+@contextlib.contextmanager
+def _log_sink(kind: AccessLog, core: int, lines: list[int]) -> Iterator[int | None]:
+    """Give the access log its file or pipe; append the number of its lines afterwards."""
+    if kind is AccessLog.OFF:
+        yield None
+    elif kind is AccessLog.FILE:
+        with tempfile.TemporaryFile() as log:
+            yield log.fileno()
+            log.seek(0)
+            lines.append(sum(1 for _ in log))
+    else:
+        reader = subprocess.Popen(
+            ["taskset", "-c", str(core), "wc", "-l"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        if reader.stdin is None:
+            raise RuntimeError("no pipe to the reader of the access log")
+        yield reader.stdin.fileno()
+        lines.append(int(reader.communicate()[0]))
+
+
+def measure(
+    server: Server,
+    scenario: Scenario,
+    round_number: int,
+    seconds: float,
+    cores: Cores,
+    extra: dict[str, str],
+) -> list[Sample]:
+    """Start a server, warm it up, and measure it at each number of connections."""
+    port = free_port()
+    logs = scenario.access_log is not AccessLog.OFF
+    launch = Launch(scenario.app, port, access_log=logs)
+    samples: list[Sample] = []
+    lines: list[int] = []
+    served = 0
+    with (
+        _log_sink(scenario.access_log, cores.load, lines) as sink,
+        running(server.command(launch), port, [cores.server], extra, sink) as pid,
+    ):
+        _verify(port, scenario)
+        levels = scenario.connections
+        warm_up = min(WARM_UP_CONNECTIONS, levels[-1])
+        served += generate(port, scenario, warm_up, 1, cores).requests
+        for connections in levels:
+            before = processes.cpu_seconds(pid)
+            load = generate(port, scenario, connections, seconds, cores)
+            used = processes.cpu_seconds(pid) - before
+            served += load.requests
+            samples.append(
+                Sample(
+                    server=server.name,
+                    scenario=scenario.name,
+                    connections=connections,
+                    round=round_number,
+                    requests_per_second=load.requests / load.seconds,
+                    cpu_us=used / max(load.requests, 1) * 1e6,
+                    p50_us=load.p50_us,
+                    p99_us=load.p99_us,
+                    worker_pss=processes.pss_bytes(processes.worker(pid)),
+                    tree_pss=processes.tree_pss_bytes(pid),
+                    core_busy=used / load.seconds,
+                    errors=load.errors,
+                )
+            )
+    if lines and lines[0] < served:
+        raise RuntimeError(f"logged {lines[0]} lines for {served} requests")
+    return samples

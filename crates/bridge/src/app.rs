@@ -1,0 +1,139 @@
+//! An [`App`] that is a Python callable: scope in, task started, outcome reported.
+
+use std::sync::{Arc, OnceLock};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rsgi_server::{App, ConnectionInfo, Exchange, Outcome, Request};
+
+use crate::errors;
+use crate::http::HttpExchange;
+use crate::scope::{ConnectionScope, ScopeTemplate};
+use crate::selector::Selector;
+use crate::tasks::{End, OnEnd, Tasks, leaves_the_loop, to_coroutine};
+
+/// A Python application on one event loop.
+#[derive(Debug)]
+pub(crate) struct PyApp {
+    callable: Py<PyAny>,
+    selector: Py<Selector>,
+    pub(crate) tasks: Tasks,
+    root_path: String,
+    /// Set once the lifespan has filled the state.
+    template: OnceLock<ScopeTemplate>,
+}
+
+impl PyApp {
+    pub(crate) fn new(
+        callable: Py<PyAny>,
+        selector: Py<Selector>,
+        tasks: Tasks,
+        root_path: String,
+    ) -> Self {
+        Self { callable, selector, tasks, root_path, template: OnceLock::new() }
+    }
+
+    /// Fixes what all scopes share. Once, before the first request.
+    pub(crate) fn prepare(&self, py: Python<'_>, state: Py<PyDict>) -> PyResult<()> {
+        let template = ScopeTemplate::new(py, &self.root_path, state)?;
+        self.template.get_or_init(|| template);
+        Ok(())
+    }
+
+    /// Calls the application with any scope and starts what it returns as one of `tasks`.
+    pub(crate) fn start(
+        &self,
+        py: Python<'_>,
+        tasks: &Tasks,
+        scope: &Bound<'_, PyDict>,
+        receive: Bound<'_, PyAny>,
+        send: Bound<'_, PyAny>,
+        on_end: impl OnEnd,
+    ) {
+        let called = self.callable.bind(py).call1((scope, receive, send)).and_then(to_coroutine);
+        let left = match called {
+            Ok(coroutine) => tasks.start(py, coroutine, on_end),
+            Err(error) if leaves_the_loop(py, &error) => {
+                on_end.ended(py, End::Cancelled);
+                Err(error)
+            }
+            Err(error) => {
+                on_end.ended(py, End::Raised(error));
+                Ok(())
+            }
+        };
+        let selector = self.selector.get();
+        if let Err(error) = left {
+            selector.reactor().interrupt(error);
+        }
+        selector.after_python(py);
+    }
+}
+
+impl App for PyApp {
+    type Connection = Option<ConnectionScope>;
+
+    fn connect(&self, peer: &ConnectionInfo) -> Self::Connection {
+        Python::attach(|py| ConnectionScope::new(py, peer).map_err(report).ok())
+    }
+
+    fn call(&self, connection: &Self::Connection, request: &Request<'_>, exchange: &Arc<Exchange>) {
+        Python::attach(|py| {
+            let (Some(connection), Some(template)) = (connection, self.template.get()) else {
+                return exchange.finish(Outcome::Failed);
+            };
+            let prepared = template.build(py, connection, request).and_then(|scope| {
+                let reactor = Arc::clone(self.selector.get().reactor());
+                let http = Bound::new(py, HttpExchange::new(Arc::clone(exchange), reactor))?;
+                let receive = http.getattr(intern!(py, "receive"))?;
+                let send = http.getattr(intern!(py, "send"))?;
+                Ok((scope, receive, send))
+            });
+            match prepared {
+                Ok((scope, receive, send)) => {
+                    let on_end = HttpEnd(Arc::clone(exchange));
+                    self.start(py, &self.tasks, &scope, receive, send, on_end);
+                }
+                Err(error) => {
+                    report(error);
+                    exchange.finish(Outcome::Failed);
+                }
+            }
+        });
+    }
+}
+
+/// Something went wrong before the application was called.
+fn report(error: PyErr) {
+    log::error!("cannot call the application: {error}");
+}
+
+/// What a request's task leaves behind.
+struct HttpEnd(Arc<Exchange>);
+
+impl OnEnd for HttpEnd {
+    fn ended(&self, py: Python<'_>, end: End) {
+        let outcome = match end {
+            End::Returned => Outcome::Returned,
+            End::Raised(error) => {
+                let value = error.value(py);
+                if errors::is_disconnect(value) && self.0.is_disconnected() {
+                    log::debug!("the application stopped: the client disconnected");
+                } else {
+                    log::error!("Exception in ASGI application\n{}", errors::format(value));
+                }
+                Outcome::Failed
+            }
+            End::Cancelled => {
+                if !self.0.is_complete() && !self.0.is_disconnected() {
+                    log::error!(
+                        "Exception in ASGI application\nasyncio.CancelledError: cancelled before its response was complete"
+                    );
+                }
+                Outcome::Failed
+            }
+        };
+        self.0.finish(outcome);
+    }
+}

@@ -1,0 +1,69 @@
+//! Which Python exception a Rust error becomes. The only place where that is decided.
+
+use pyo3::exceptions::{PyBaseException, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use rsgi_protocol::LifespanError;
+use rsgi_protocol::http::fields::FieldError;
+use rsgi_server::SendError;
+
+pyo3::create_exception!(
+    rsgi,
+    ClientDisconnected,
+    PyOSError,
+    "Raised by `send()` once the client has gone (ASGI HTTP 2.4, \"Disconnected Client\")."
+);
+
+/// `send()` refused a message.
+pub(crate) fn from_send(error: SendError) -> PyErr {
+    match error {
+        SendError::Disconnected => ClientDisconnected::new_err(error.to_string()),
+        SendError::Message(error) => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+/// A header or a status cannot be sent.
+pub(crate) fn from_field(error: FieldError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// A lifespan message came at the wrong time.
+pub(crate) fn from_lifespan(error: LifespanError) -> PyErr {
+    PyRuntimeError::new_err(error.to_string())
+}
+
+/// Whether an exception only says that the client went away: the one `send()` raises, one that a
+/// framework raised on seeing it, or a group of nothing else.
+pub(crate) fn is_disconnect(error: &Bound<'_, PyBaseException>) -> bool {
+    static GROUP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    let py = error.py();
+    if error.is_instance_of::<ClientDisconnected>() {
+        return true;
+    }
+
+    let group = GROUP.import(py, "builtins", "BaseExceptionGroup");
+    if group.and_then(|group| error.is_instance(group)).unwrap_or(false) {
+        let members = error.getattr("exceptions").and_then(|members| members.try_iter());
+        return members.is_ok_and(|mut members| {
+            members.all(|member| {
+                member.is_ok_and(|member| member.cast::<PyBaseException>().is_ok_and(is_disconnect))
+            })
+        });
+    }
+    let context = error.getattr("__context__");
+    context.is_ok_and(|context| context.cast::<PyBaseException>().is_ok_and(is_disconnect))
+}
+
+/// The exception with its traceback, as Python prints it, without a trailing line break.
+pub(crate) fn format(error: &Bound<'_, PyBaseException>) -> String {
+    let formatted = error
+        .py()
+        .import("traceback")
+        .and_then(|traceback| traceback.call_method1("format_exception", (error,)))
+        .and_then(|lines| lines.extract::<Vec<String>>());
+    match formatted {
+        Ok(lines) => lines.concat().trim_end().to_owned(),
+        Err(_) => error.to_string(),
+    }
+}

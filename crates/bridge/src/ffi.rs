@@ -1,0 +1,62 @@
+//! All unsafe code of this crate: file descriptors that Python hands over as numbers, and giving up
+//! the interpreter while the loop sleeps.
+
+#![expect(unsafe_code, reason = "the only module of this crate where it is allowed")]
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::ffi;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Lends a file descriptor that Python owns to one system call.
+pub(crate) fn with_fd<R>(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the number is not -1, and the borrow ends with the call. Whether it is open is for
+    // the kernel to say: epoll_ctl answers EBADF, as it does to `selectors.EpollSelector`.
+    Some(call(unsafe { BorrowedFd::borrow_raw(fd) }))
+}
+
+/// Registers a descriptor for reading with the current tokio runtime.
+pub(crate) fn register_for_reading(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and `AsyncFd`
+    // keeps it.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// The interpreter's thread state while the loop's thread sleeps without it.
+#[derive(Debug)]
+pub(crate) struct ParkedThread {
+    state: AtomicPtr<ffi::PyThreadState>,
+}
+
+impl ParkedThread {
+    pub(crate) const fn new() -> Self {
+        Self { state: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Lets other threads run Python. The caller is attached, and nothing touches Python until
+    /// [`Self::attach`].
+    pub(crate) fn detach(&self) {
+        // SAFETY: called from the park hook of a runtime that runs inside `Selector.select`, which
+        // Python called: the thread is attached. Between the two hooks tokio only waits in
+        // `epoll_wait` and marks tasks as ready.
+        let state = unsafe { ffi::PyEval_SaveThread() };
+        self.state.store(state, Ordering::Relaxed);
+    }
+
+    /// Attaches to Python again, if detached.
+    pub(crate) fn attach(&self) {
+        let state = self.state.swap(ptr::null_mut(), Ordering::Relaxed);
+        if !state.is_null() {
+            // SAFETY: `state` came from `PyEval_SaveThread` on this very thread (the hooks run on
+            // the thread that drives the runtime) and is used once.
+            unsafe { ffi::PyEval_RestoreThread(state) };
+        }
+    }
+}

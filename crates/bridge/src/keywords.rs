@@ -1,0 +1,55 @@
+//! Settings given as Python keywords.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
+use rsgi_config::{LoadError, Loaded, Value, from_keywords};
+
+/// Reads `rsgi.run()`'s keywords.
+pub(crate) fn load(settings: &Bound<'_, PyDict>) -> PyResult<Loaded> {
+    let mut pairs = Vec::with_capacity(settings.len());
+    for (name, value) in settings {
+        let name: String = name.extract()?;
+        let value = to_value(&name, &value)?;
+        pairs.push((name, value));
+    }
+    from_keywords(pairs).map_err(|error| match error {
+        LoadError::Help(text) | LoadError::Usage(text) => PyValueError::new_err(text),
+    })
+}
+
+fn to_value(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if value.is_none() {
+        return Ok(Value::None);
+    }
+    if value.is_instance_of::<PyBool>() {
+        return Ok(Value::Bool(value.extract()?));
+    }
+    if value.is_instance_of::<PyInt>() {
+        return Ok(Value::Int(value.extract()?));
+    }
+    if value.is_instance_of::<PyFloat>() {
+        return Ok(Value::Float(value.extract()?));
+    }
+    if value.is_instance_of::<PyString>() {
+        return Ok(Value::Str(value.extract()?));
+    }
+    if let Ok(path) = value.call_method0("__fspath__") {
+        return Ok(Value::Str(path.extract()?));
+    }
+    if let Ok(items) = value.try_iter() {
+        return items
+            .map(|item| {
+                let item = item?;
+                // `headers=[("x-a", "1")]`, as in uvicorn.
+                match item.extract::<(String, String)>() {
+                    Ok((name, value)) => Ok(format!("{name}:{value}")),
+                    Err(_) => Ok(item.str()?.extract()?),
+                }
+            })
+            .collect::<PyResult<_>>()
+            .map(Value::List);
+    }
+    let kind = value.get_type().qualname()?;
+    Err(PyTypeError::new_err(format!("`{name}` cannot be a `{kind}`")))
+}

@@ -1,0 +1,47 @@
+//! The Python side of rsgi: the event loop, the scope, `receive` and `send`, and the entry points.
+//!
+//! The only crate that knows Python. Must not know: HTTP's grammar (`protocol`), sockets' insides
+//! (`server`) or process policy (`supervisor`). This file is the list of what Python sees, and
+//! nothing else.
+
+mod app;
+mod awaitable;
+mod cli;
+mod errors;
+mod ffi;
+mod http;
+mod keywords;
+mod lifespan;
+mod logging;
+mod message;
+mod options;
+mod reactor;
+mod scope;
+mod selector;
+mod tasks;
+mod telemetry;
+mod worker;
+
+use pyo3::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The native half of the `rsgi` package.
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use crate::awaitable::{Awaitable, Done};
+    #[pymodule_export]
+    use crate::cli::{main, supervise_keywords};
+    #[pymodule_export]
+    use crate::errors::ClientDisconnected;
+    #[pymodule_export]
+    use crate::http::HttpExchange;
+    #[pymodule_export]
+    use crate::lifespan::LifespanExchange;
+    #[pymodule_export]
+    use crate::selector::{Selector, SelectorMap};
+    #[pymodule_export]
+    use crate::worker::Worker;
+}

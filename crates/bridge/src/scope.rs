@@ -1,0 +1,290 @@
+//! The HTTP scope dict (ASGI HTTP 2.5, "HTTP Connection Scope"). What the keys mean is
+//! `protocol::scope`'s.
+//!
+//! One dict is made per worker and copied per request; what frameworks are known to write into
+//! (`state`, `extensions`) is a copy of its own, so that nothing leaks from one request into the
+//! next.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use rsgi_protocol::http::decode_path;
+use rsgi_protocol::http::head::{Field, Version};
+use rsgi_protocol::scope::{
+    ASGI_VERSION, HTTP_SPEC_VERSION, encode_root_path, with_raw_root_path, with_root_path,
+};
+use rsgi_server::{ConnectionInfo, Request};
+
+/// Everything of a scope that is the same for all requests of a worker.
+#[derive(Debug)]
+pub(crate) struct ScopeTemplate {
+    scope: Py<PyDict>,
+    asgi: Py<PyDict>,
+    state: Py<PyDict>,
+    extensions: Extensions,
+    root_path: String,
+    raw_root_path: String,
+    names: NameCache,
+}
+
+/// Everything of a scope that is the same for all requests of a connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionScope {
+    client: Py<PyAny>,
+    server: Py<PyAny>,
+    scheme: Py<PyString>,
+}
+
+impl ConnectionScope {
+    pub(crate) fn new(py: Python<'_>, peer: &ConnectionInfo) -> PyResult<Self> {
+        Ok(Self {
+            client: peer.client.as_ref().into_pyobject(py)?.unbind(),
+            server: peer.server.as_ref().into_pyobject(py)?.unbind(),
+            scheme: PyString::intern(py, peer.scheme).unbind(),
+        })
+    }
+}
+
+impl ScopeTemplate {
+    /// `state` is the lifespan's.
+    pub(crate) fn new(py: Python<'_>, root_path: &str, state: Py<PyDict>) -> PyResult<Self> {
+        let asgi = PyDict::new(py);
+        asgi.set_item(intern!(py, "version"), ASGI_VERSION)?;
+        asgi.set_item(intern!(py, "spec_version"), HTTP_SPEC_VERSION)?;
+        let scope = PyDict::new(py);
+        // Every key is there from the start: a copy then has its final size and its keys' places,
+        // and filling it in neither grows nor rehashes it.
+        scope.set_item(intern!(py, "type"), intern!(py, "http"))?;
+        scope.set_item(intern!(py, "asgi"), &asgi)?;
+        scope.set_item(intern!(py, "http_version"), intern!(py, "1.1"))?;
+        for key in [
+            intern!(py, "method"),
+            intern!(py, "scheme"),
+            intern!(py, "path"),
+            intern!(py, "raw_path"),
+            intern!(py, "query_string"),
+        ] {
+            scope.set_item(key, py.None())?;
+        }
+        scope.set_item(intern!(py, "root_path"), root_path)?;
+        for key in [
+            intern!(py, "headers"),
+            intern!(py, "client"),
+            intern!(py, "server"),
+            intern!(py, "state"),
+            intern!(py, "extensions"),
+        ] {
+            scope.set_item(key, py.None())?;
+        }
+        Ok(Self {
+            extensions: Extensions::new(py)?,
+            scope: scope.unbind(),
+            asgi: asgi.unbind(),
+            state,
+            root_path: root_path.to_owned(),
+            raw_root_path: encode_root_path(root_path).into_owned(),
+            names: NameCache::new(py),
+        })
+    }
+
+    /// The scope of one request.
+    pub(crate) fn build<'py>(
+        &self,
+        py: Python<'py>,
+        connection: &ConnectionScope,
+        request: &Request<'_>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let scope = self.scope.bind(py).copy()?;
+        let target = &request.target;
+        let path = with_root_path(&self.root_path, decode_path(target.path));
+        let raw_path = with_raw_root_path(&self.raw_root_path, target.path);
+        scope.set_item(intern!(py, "asgi"), self.asgi.bind(py).copy()?)?;
+        if request.version == Version::Http10 {
+            scope.set_item(intern!(py, "http_version"), intern!(py, "1.0"))?;
+        }
+        scope.set_item(intern!(py, "method"), method(py, request.method))?;
+        scope.set_item(intern!(py, "scheme"), &connection.scheme)?;
+        scope.set_item(intern!(py, "path"), PyString::new(py, &path))?;
+        scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, &raw_path))?;
+        scope.set_item(intern!(py, "query_string"), PyBytes::new(py, target.query))?;
+        scope.set_item(intern!(py, "headers"), self.headers(py, request.fields)?)?;
+        scope.set_item(intern!(py, "client"), &connection.client)?;
+        scope.set_item(intern!(py, "server"), &connection.server)?;
+        scope.set_item(intern!(py, "state"), self.state.bind(py).copy()?)?;
+        scope.set_item(intern!(py, "extensions"), self.extensions.of(py, request).copy()?)?;
+        Ok(scope)
+    }
+
+    fn headers<'py>(&self, py: Python<'py>, fields: &[Field<'_>]) -> PyResult<Bound<'py, PyList>> {
+        let pairs = fields
+            .iter()
+            .map(|field| (self.names.lookup(py, field.name), PyBytes::new(py, field.value)));
+        PyList::new(py, pairs)
+    }
+}
+
+/// ASGI wants upper case; a method in another case is another method (RFC 9110, section 9.1), but
+/// no framework knows it.
+fn method<'py>(py: Python<'py>, method: &str) -> Bound<'py, PyString> {
+    match method {
+        "GET" => intern!(py, "GET").clone(),
+        "POST" => intern!(py, "POST").clone(),
+        "PUT" => intern!(py, "PUT").clone(),
+        "HEAD" => intern!(py, "HEAD").clone(),
+        "DELETE" => intern!(py, "DELETE").clone(),
+        "PATCH" => intern!(py, "PATCH").clone(),
+        "OPTIONS" => intern!(py, "OPTIONS").clone(),
+        other => PyString::new(py, &other.to_ascii_uppercase()),
+    }
+}
+
+/// `extensions`: what works for a request, and nothing else.
+#[derive(Debug)]
+struct Extensions {
+    http10: Py<PyDict>,
+    http11: Py<PyDict>,
+    /// HTTP/1.1, to a client that takes trailers.
+    with_trailers: Py<PyDict>,
+}
+
+impl Extensions {
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let http10 = PyDict::new(py);
+        http10.set_item("http.response.debug", PyDict::new(py))?;
+        let http11 = http10.copy()?;
+        http11.set_item("http.response.early_hint", PyDict::new(py))?;
+        let with_trailers = http11.copy()?;
+        with_trailers.set_item("http.response.trailers", PyDict::new(py))?;
+        Ok(Self {
+            http10: http10.unbind(),
+            http11: http11.unbind(),
+            with_trailers: with_trailers.unbind(),
+        })
+    }
+
+    fn of<'py>(&self, py: Python<'py>, request: &Request<'_>) -> &Bound<'py, PyDict> {
+        match (request.version, request.accepts_trailers) {
+            (Version::Http10, _) => self.http10.bind(py),
+            (Version::Http11, false) => self.http11.bind(py),
+            (Version::Http11, true) => self.with_trailers.bind(py),
+        }
+    }
+}
+
+/// Header names that clients and proxies send all day, as `bytes` made once.
+const COMMON_NAMES: &[&str] = &[
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "baggage",
+    "cache-control",
+    "cdn-loop",
+    "cf-connecting-ip",
+    "cf-ipcountry",
+    "cf-ray",
+    "cf-visitor",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "dnt",
+    "expect",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "last-event-id",
+    "origin",
+    "pragma",
+    "priority",
+    "range",
+    "referer",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-gpc",
+    "te",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "upgrade",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "x-api-key",
+    "x-correlation-id",
+    "x-csrf-token",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-request-id",
+    "x-requested-with",
+];
+
+/// Lower-case `bytes` for header names.
+#[derive(Debug)]
+struct NameCache {
+    /// By length; each list is a handful of names.
+    by_length: Vec<Vec<(&'static [u8], Py<PyBytes>)>>,
+}
+
+impl NameCache {
+    fn new(py: Python<'_>) -> Self {
+        let longest = COMMON_NAMES.iter().map(|name| name.len()).max().unwrap_or(0);
+        let mut by_length: Vec<Vec<_>> = (0..=longest).map(|_| Vec::new()).collect();
+        for name in COMMON_NAMES {
+            if let Some(same_length) = by_length.get_mut(name.len()) {
+                same_length.push((name.as_bytes(), PyBytes::new(py, name.as_bytes()).unbind()));
+            }
+        }
+        Self { by_length }
+    }
+
+    fn lookup<'py>(&self, py: Python<'py>, name: &str) -> Bound<'py, PyBytes> {
+        let candidates = self.by_length.get(name.len()).map(Vec::as_slice).unwrap_or_default();
+        for (known, bytes) in candidates {
+            if name.as_bytes().eq_ignore_ascii_case(known) {
+                return bytes.bind(py).clone();
+            }
+        }
+        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return PyBytes::new(py, name.to_ascii_lowercase().as_bytes());
+        }
+        PyBytes::new(py, name.as_bytes())
+    }
+}
+
+/// The `asgi` dict of a lifespan scope, and the scope around it.
+pub(crate) fn lifespan_scope<'py>(
+    py: Python<'py>,
+    state: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyDict>> {
+    static TYPE: PyOnceLock<Py<PyString>> = PyOnceLock::new();
+    let kind = TYPE.get_or_init(py, || PyString::intern(py, "lifespan").unbind());
+    let asgi = PyDict::new(py);
+    asgi.set_item("version", ASGI_VERSION)?;
+    asgi.set_item("spec_version", rsgi_protocol::scope::LIFESPAN_SPEC_VERSION)?;
+    let scope = PyDict::new(py);
+    scope.set_item("type", kind)?;
+    scope.set_item("asgi", asgi)?;
+    scope.set_item("state", state)?;
+    Ok(scope)
+}

@@ -1,0 +1,209 @@
+//! Starting coroutines as asyncio tasks, and keeping the ones that have not ended.
+//!
+//! asyncio itself only holds weak references to tasks. What is kept here is also what a shutdown
+//! waits for, and what it cancels at its deadline.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use pyo3::{PyTypeInfo, intern};
+use slab::Slab;
+use tokio::sync::Notify;
+
+use crate::reactor::Reactor;
+
+/// Starts tasks on one event loop.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    event_loop: Py<PyAny>,
+    reactor: Arc<Reactor>,
+    /// `asyncio.Task` and its keywords for an eager start; `None` before Python 3.12.
+    eager: Option<(Py<PyAny>, Py<PyDict>)>,
+    running: Arc<Running>,
+}
+
+/// Tasks that have not ended.
+#[derive(Debug, Default)]
+struct Running {
+    tasks: Mutex<Slab<Py<PyAny>>>,
+    emptied: Notify,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It returned.
+    Returned,
+    /// It raised this.
+    Raised(PyErr),
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// What is told about a task's end.
+pub(crate) trait OnEnd: Send + Sync + 'static {
+    /// The task has ended.
+    fn ended(&self, py: Python<'_>, end: End);
+}
+
+impl Tasks {
+    pub(crate) fn new(
+        py: Python<'_>,
+        event_loop: Bound<'_, PyAny>,
+        reactor: Arc<Reactor>,
+    ) -> PyResult<Self> {
+        let eager = if py.version_info() >= (3, 12) {
+            let keywords = PyDict::new(py);
+            keywords.set_item("loop", &event_loop)?;
+            keywords.set_item("eager_start", true)?;
+            let class = py.import("asyncio")?.getattr("Task")?;
+            Some((class.unbind(), keywords.unbind()))
+        } else {
+            None
+        };
+        Ok(Self { event_loop: event_loop.unbind(), reactor, eager, running: Arc::default() })
+    }
+
+    /// Runs `coroutine` as a task in a copy of the current context; `on_end` is called once it has
+    /// ended, perhaps before this returns. An error is the interpreter's own
+    /// (`KeyboardInterrupt`, `SystemExit`) and has to leave the event loop; `on_end` has then
+    /// been called, too.
+    pub(crate) fn start(
+        &self,
+        py: Python<'_>,
+        coroutine: Bound<'_, PyAny>,
+        on_end: impl OnEnd,
+    ) -> PyResult<()> {
+        let task = match self.create(py, &coroutine) {
+            Ok(task) => task,
+            Err(error) => {
+                on_end.ended(py, End::Cancelled);
+                return Err(error);
+            }
+        };
+        if task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            on_end.ended(py, end_of(&task));
+            return Ok(());
+        }
+        let key = self.running.lock().insert(task.clone().unbind());
+        let callback =
+            TaskEnd { running: Arc::clone(&self.running), key, on_end: Box::new(on_end) };
+        task.call_method1(intern!(py, "add_done_callback"), (callback,))?;
+        Ok(())
+    }
+
+    fn create<'py>(
+        &self,
+        py: Python<'py>,
+        coroutine: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let event_loop = self.event_loop.bind(py);
+        match &self.eager {
+            // A task factory of the application's decides by itself.
+            Some((class, keywords))
+                if event_loop.getattr(intern!(py, "_task_factory"))?.is_none() =>
+            {
+                class.bind(py).call((coroutine,), Some(keywords.bind(py)))
+            }
+            _ => event_loop.call_method1(intern!(py, "create_task"), (coroutine,)),
+        }
+    }
+
+    /// How many tasks have not ended.
+    pub(crate) fn count(&self) -> usize {
+        self.running.lock().len()
+    }
+
+    /// Cancels every task that has not ended.
+    pub(crate) fn cancel_all(&self, py: Python<'_>) {
+        let tasks: Vec<_> =
+            self.running.lock().iter().map(|(_, task)| task.clone_ref(py)).collect();
+        for task in tasks {
+            if let Err(error) = task.bind(py).call_method0(intern!(py, "cancel")) {
+                log::error!("could not cancel a task: {error}");
+            }
+        }
+        self.reactor.wake();
+    }
+
+    /// Waits until every task has ended.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let emptied = self.running.emptied.notified();
+            if self.running.lock().is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, Slab<Py<PyAny>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task's done callback.
+#[pyclass(frozen, module = "rsgi._native")]
+pub struct TaskEnd {
+    running: Arc<Running>,
+    key: usize,
+    on_end: Box<dyn OnEnd>,
+}
+
+impl std::fmt::Debug for TaskEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskEnd").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[pymethods]
+impl TaskEnd {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let mut tasks = self.running.lock();
+        let kept = tasks.try_remove(self.key);
+        let is_empty = tasks.is_empty();
+        drop(tasks);
+        self.on_end.ended(task.py(), end_of(task));
+        if is_empty {
+            self.running.emptied.notify_waiters();
+        }
+        drop(kept);
+    }
+}
+
+/// How a task that is done ended. Marks its exception as seen.
+fn end_of(task: &Bound<'_, PyAny>) -> End {
+    match task.call_method0(intern!(task.py(), "exception")) {
+        Ok(none) if none.is_none() => End::Returned,
+        Ok(error) => match error.cast_into::<PyBaseException>() {
+            Ok(error) => End::Raised(PyErr::from_value(error.into_any())),
+            Err(_) => End::Returned,
+        },
+        Err(_) => End::Cancelled,
+    }
+}
+
+/// `object` itself if it is a coroutine, otherwise a coroutine that awaits it. ASGI only asks for
+/// an awaitable.
+pub(crate) fn to_coroutine(object: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    static COROUTINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static WRAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = object.py();
+    let coroutine = COROUTINE.import(py, "types", "CoroutineType")?;
+    if object.get_type().is(coroutine) {
+        return Ok(object);
+    }
+    WRAP.import(py, "rsgi._event_loop", "await_it")?.call1((object,))
+}
+
+/// Whether the exception is one that asyncio lets through to `run_forever`.
+pub(crate) fn leaves_the_loop(py: Python<'_>, error: &PyErr) -> bool {
+    let kind = error.get_type(py);
+    kind.is_subclass(&pyo3::exceptions::PyKeyboardInterrupt::type_object(py)).unwrap_or(false)
+        || kind.is_subclass(&pyo3::exceptions::PySystemExit::type_object(py)).unwrap_or(false)
+}

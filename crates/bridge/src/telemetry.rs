@@ -1,0 +1,195 @@
+//! A worker's page on the scoreboard: what it does, and whether it should take the next connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rsgi_server::Telemetry;
+use rsgi_supervisor::{LATENCY_BUCKETS, Phase, Scoreboard, Slot, monotonic_ns};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A worker that has shown no progress for longer than this is busy, and no connection is left to it.
+/// Long enough for a worker that only waits for a processor (a scheduler's time slice is 3 to 4 ms),
+/// short enough to be no delay that anybody notices.
+const BUSY_AFTER_NS: u64 = 5_000_000;
+
+/// One worker's counters, and its view of the others'.
+#[derive(Debug)]
+pub(crate) struct Board {
+    scoreboard: Arc<Scoreboard>,
+    slot: usize,
+    recycle: Recycle,
+    /// One moment on both clocks.
+    epoch: (Instant, u64),
+}
+
+/// When the worker has served its share.
+#[derive(Debug)]
+struct Recycle {
+    /// How many requests are left; never reached where there is no limit.
+    left: AtomicU64,
+    due: Notify,
+}
+
+impl Board {
+    pub(crate) fn new(scoreboard: Scoreboard, slot: usize, max_requests: Option<u64>) -> Self {
+        Self {
+            scoreboard: Arc::new(scoreboard),
+            slot,
+            recycle: Recycle {
+                left: AtomicU64::new(max_requests.unwrap_or(u64::MAX)),
+                due: Notify::new(),
+            },
+            epoch: (Instant::now(), monotonic_ns()),
+        }
+    }
+
+    fn slot(&self) -> &Slot {
+        self.scoreboard.slot(self.slot)
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.slot().set_phase(phase);
+    }
+
+    /// The loop is about to sleep: this worker is free.
+    pub(crate) fn parked(&self) {
+        self.slot().set_parked();
+    }
+
+    /// The loop is awake.
+    pub(crate) fn running(&self) {
+        self.slot().set_running(monotonic_ns());
+    }
+
+    /// The loop makes progress: under constant load it never sleeps, and is alive all the same.
+    fn progressed(&self, now: Instant) {
+        let (instant, nanoseconds) = self.epoch;
+        let since = now.saturating_duration_since(instant).as_nanos();
+        self.slot().set_running(nanoseconds + u64::try_from(since).unwrap_or(u64::MAX >> 1));
+    }
+
+    /// Waits until the worker has answered as many requests as it may.
+    pub(crate) async fn recycle_due(&self) {
+        self.recycle.due.notified().await;
+    }
+}
+
+/// How much a worker has to do. Every connection will bring work; a request in flight is some
+/// already, and half as telling: it may be over in a moment, while the connection stays.
+fn load(slot: &Slot) -> u64 {
+    2 * slot.connections() + slot.requests_in_flight()
+}
+
+impl Telemetry for Board {
+    /// A connection is left to another worker that has less to do, if that one is awake to take it:
+    /// asleep, or not running for long.
+    fn may_accept(&self) -> bool {
+        let own = load(self.slot());
+        let mut now = None;
+        !self.scoreboard.slots().iter().enumerate().any(|(number, slot)| {
+            number != self.slot && slot.phase() == Phase::Ready && load(slot) < own && {
+                let since = slot.running_since_ns();
+                since == 0
+                    || now.get_or_insert_with(monotonic_ns).saturating_sub(since) < BUSY_AFTER_NS
+            }
+        })
+    }
+
+    fn connection_opened(&self, _open: u32) {
+        self.slot().connection_opened();
+    }
+
+    fn connection_closed(&self, _open: u32) {
+        self.slot().connection_closed();
+    }
+
+    fn request_started(&self, _in_flight: u32, now: Instant) {
+        self.progressed(now);
+        self.slot().request_started();
+    }
+
+    fn request_finished(&self, _in_flight: u32, status: u16, duration: Duration, now: Instant) {
+        self.progressed(now);
+        let slot = self.slot();
+        slot.request_finished();
+        if status != 0 {
+            slot.response_sent(status);
+        }
+        slot.count_latency(bucket(duration));
+        if self.recycle.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.recycle.due.notify_one();
+        }
+    }
+}
+
+/// Powers of two of microseconds: bucket 0 is below 1 us, bucket n below 2^n us.
+fn bucket(duration: Duration) -> usize {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    ((u64::BITS - micros.leading_zeros()) as usize).min(LATENCY_BUCKETS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_fall_into_powers_of_two() {
+        for (micros, expected) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1_000_000, 20)] {
+            assert_eq!(bucket(Duration::from_micros(micros)), expected, "{micros}");
+        }
+        assert_eq!(bucket(Duration::MAX), LATENCY_BUCKETS - 1);
+    }
+
+    /// (connections, requests in flight, running for this long; `None` is asleep)
+    type Other = (u64, u64, Option<u64>);
+
+    fn may_accept(own: (u64, u64), others: &[Other]) -> bool {
+        let board = Board::new(Scoreboard::create(others.len() + 1).unwrap(), 0, None);
+        let fill = |slot: &Slot, connections: u64, requests: u64| {
+            slot.set_phase(Phase::Ready);
+            (0..connections).for_each(|_| slot.connection_opened());
+            (0..requests).for_each(|_| slot.request_started());
+        };
+        fill(board.slot(), own.0, own.1);
+        for (number, &(connections, requests, running)) in others.iter().enumerate() {
+            let slot = board.scoreboard.slot(number + 1);
+            fill(slot, connections, requests);
+            match running {
+                Some(nanoseconds) => slot.set_running(monotonic_ns() - nanoseconds),
+                None => slot.set_parked(),
+            }
+        }
+        board.may_accept()
+    }
+
+    #[test]
+    fn the_worker_with_the_least_to_do_takes_the_connection() {
+        const BLOCKED: Option<u64> = Some(200_000_000);
+        let cases: [((u64, u64), &[Other], bool); 10] = [
+            ((0, 0), &[], true),
+            ((3, 0), &[(3, 0, None)], true),
+            ((3, 0), &[(2, 0, None)], false),
+            ((3, 0), &[(2, 0, Some(10_000))], false),
+            ((3, 0), &[(2, 0, Some(4_000_000))], false),
+            ((3, 0), &[(2, 0, BLOCKED)], true),
+            ((3, 0), &[(2, 0, BLOCKED), (1, 0, None)], false),
+            ((2, 0), &[(2, 1, None)], true),
+            ((2, 2), &[(3, 0, None)], true),
+            ((2, 3), &[(3, 0, None)], false),
+        ];
+        for (own, others, expected) in cases {
+            assert_eq!(may_accept(own, others), expected, "{own:?} {others:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_does_not_serve_yet_is_not_waited_for() {
+        let board = Board::new(Scoreboard::create(2).unwrap(), 0, None);
+        board.set_phase(Phase::Ready);
+        board.connection_opened(1);
+        board.scoreboard.slot(1).set_phase(Phase::Starting);
+        assert!(board.may_accept());
+    }
+}

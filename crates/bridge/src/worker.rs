@@ -1,0 +1,556 @@
+//! One worker: an application served on an event loop, from start-up to the last response.
+//!
+//! ```text
+//! startup ──► serve ──► drain ──► shutdown ──► the event loop stops
+//!    └── failed: exit status 3        (stop(), the supervisor's order, or the supervisor's end start the drain)
+//! ```
+
+use std::future::pending;
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rsgi_config::Config;
+use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
+use rsgi_server::{AccessLog, DrainPhase, Listener, Service, accept_connections};
+use rsgi_supervisor::{Inherited, Order, Phase, Scoreboard, WorkerControl, bind_all, exit};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::app::PyApp;
+use crate::ffi::register_for_reading;
+use crate::lifespan::{LifespanRun, describe};
+use crate::options;
+use crate::reactor::ParkHooks;
+use crate::selector::Selector;
+use crate::tasks::Tasks;
+use crate::telemetry::Board;
+use crate::{keywords, logging};
+
+/// How long cancelled tasks may take to clean up before their connections are cut.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
+/// The least that the application's shutdown may take.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+
+/// A worker process, or the serving part of a program that called `rsgi.run()`.
+#[pyclass(frozen, module = "rsgi._native")]
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    /// Taken when serving starts.
+    place: Mutex<Option<Place>>,
+    control: Arc<Control>,
+}
+
+/// What a worker serves on.
+#[derive(Debug)]
+struct Place {
+    listeners: Vec<rsgi_supervisor::Listener>,
+    scoreboard: Scoreboard,
+    slot: usize,
+}
+
+/// What tells a worker to end, and how it ended.
+#[derive(Debug)]
+struct Control {
+    /// `None` without a supervisor.
+    supervisor: Option<WorkerControl>,
+    index: usize,
+    stop: AtomicU8,
+    stopped: Notify,
+    status: AtomicU8,
+}
+
+/// What has been asked for; each is more urgent than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Stop {
+    No = 0,
+    Graceful = 1,
+    Now = 2,
+}
+
+impl Control {
+    fn new(supervisor: Option<WorkerControl>, index: usize) -> Arc<Self> {
+        Arc::new(Self {
+            supervisor,
+            index,
+            stop: AtomicU8::new(Stop::No as u8),
+            stopped: Notify::new(),
+            status: AtomicU8::new(exit::CLEAN),
+        })
+    }
+
+    fn request(&self, stop: Stop) {
+        self.stop.fetch_max(stop as u8, Ordering::Relaxed);
+        self.stopped.notify_waiters();
+    }
+
+    async fn requested(&self, stop: Stop) {
+        loop {
+            let stopped = self.stopped.notified();
+            if self.stop.load(Ordering::Relaxed) >= stop as u8 {
+                return;
+            }
+            stopped.await;
+        }
+    }
+
+    /// Tells the supervisor, if there is one.
+    fn report(&self, report: impl FnOnce(&WorkerControl) -> std::io::Result<()>) {
+        if let Some(Err(error)) = self.supervisor.as_ref().map(report) {
+            log::debug!("the supervisor does not listen: {error}");
+        }
+    }
+}
+
+#[pymethods]
+impl Worker {
+    /// Take over what the supervisor passed in the environment variable `RSGI_WORKER`.
+    #[staticmethod]
+    fn inherited(value: &str) -> PyResult<Self> {
+        let inherited = Inherited::from_env_value(value)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let Inherited { listeners, scoreboard, slot, index, control } = inherited;
+        let setup = control.receive_setup_blocking()?;
+        let config: Config = serde_json::from_value(setup)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        logging::install(&config.log);
+        Ok(Self {
+            config,
+            place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
+            control: Control::new(Some(control), index),
+        })
+    }
+
+    /// Bind the addresses that the settings name, for a program that serves by itself.
+    #[staticmethod]
+    fn alone(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let loaded = keywords::load(settings)?;
+        logging::install(&loaded.config.log);
+        for notice in &loaded.notices {
+            log::warn!("{notice}");
+        }
+        let bind = &loaded.config.bind;
+        let listeners = bind_all(&bind.addresses, options::backlog(bind))
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self {
+            config: loaded.config,
+            place: Mutex::new(Some(Place {
+                listeners,
+                scoreboard: Scoreboard::create(1)?,
+                slot: 0,
+            })),
+            control: Control::new(None, 0),
+        })
+    }
+
+    /// The application to import, as in `module:attribute`; None if an object was given.
+    #[getter]
+    fn target(&self) -> Option<&str> {
+        self.config.app.target.as_deref()
+    }
+
+    /// Whether the target makes the application.
+    #[getter]
+    fn factory(&self) -> bool {
+        self.config.app.factory
+    }
+
+    /// The directory to import from.
+    #[getter]
+    fn app_dir(&self) -> &str {
+        &self.config.app.app_dir
+    }
+
+    /// This worker's stable number, from 0.
+    #[getter]
+    fn index(&self) -> usize {
+        self.control.index
+    }
+
+    /// How long requests in flight may take after a stop, in seconds.
+    #[getter]
+    fn grace(&self) -> f64 {
+        self.config.workers.timeout_graceful_shutdown.as_secs_f64()
+    }
+
+    /// What the process should exit with.
+    #[getter]
+    fn exit_status(&self) -> u8 {
+        self.control.status.load(Ordering::Relaxed)
+    }
+
+    /// The addresses that are listened on, as URLs.
+    #[getter]
+    fn addresses(&self) -> Vec<String> {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = place.iter().flat_map(|place| &place.listeners);
+        listeners.map(|listener| listener.address.clone()).collect()
+    }
+
+    /// Log where the worker can be reached.
+    fn announce(&self) {
+        for address in self.addresses() {
+            log::info!("rsgi running on {address} (Press CTRL+C to quit)");
+        }
+    }
+
+    /// Report that the application could not be loaded.
+    fn fail(&self, message: &str) {
+        // A supervisor says it for the worker, with the worker's name.
+        if self.control.supervisor.is_none() {
+            log::error!("{message}");
+        }
+        self.control.status.store(exit::STARTUP, Ordering::Relaxed);
+        self.control.report(|supervisor| supervisor.failed(message));
+    }
+
+    /// Start to stop: first gracefully, then, when asked again, at once.
+    ///
+    /// Under a supervisor it is the supervisor that says when to hurry: a signal to the whole
+    /// process group (Ctrl-C, `timeout`, `tini -g`) reaches both, and is one and the same stop.
+    fn stop(&self) {
+        let asked = self.control.stop.load(Ordering::Relaxed) != Stop::No as u8;
+        let is_supervised = self.control.supervisor.is_some();
+        self.control.request(if asked && !is_supervised { Stop::Now } else { Stop::Graceful });
+    }
+
+    /// Serve `application` on `event_loop`, which has to be run next and is stopped in the end.
+    fn serve(&self, event_loop: &Bound<'_, PyAny>, application: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event_loop.py();
+        let selector = event_loop
+            .getattr(intern!(py, "_selector"))?
+            .cast_into::<Selector>()
+            .map_err(|_| PyTypeError::new_err("rsgi serves on rsgi.EventLoop only"))?;
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Place { listeners, scoreboard, slot }) = place else {
+            return Err(PyRuntimeError::new_err("this worker has served already"));
+        };
+        let reactor = Arc::clone(selector.get().reactor());
+        let handle = reactor.handle();
+        let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
+        let board = Arc::new(Board::new(scoreboard, slot, self.max_requests()));
+        let app = PyApp::new(
+            application.clone().unbind(),
+            selector.clone().unbind(),
+            Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
+            self.config.app.root_path.clone(),
+        );
+        let access_log = if self.config.log.access_log {
+            AccessLog::to_stdout(self.config.log.use_colors)?
+        } else {
+            AccessLog::off()
+        };
+        let telemetry = Arc::clone(&board);
+        let service = Service::new(app, options::server(&self.config.http), access_log, telemetry);
+        reactor.set_hooks(Arc::new(Hooks {
+            service: Arc::clone(&service),
+            board: Arc::clone(&board),
+        }));
+        let mode = lifespan_mode(self.config.app.lifespan);
+        let lifespan = LifespanRun::new(
+            mode,
+            Arc::clone(&reactor),
+            Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
+        );
+        let run = Run {
+            service,
+            board,
+            lifespan,
+            control: Arc::clone(&self.control),
+            grace: self.config.workers.timeout_graceful_shutdown,
+        };
+        let event_loop = event_loop.clone().unbind();
+        drop(handle.spawn(async move {
+            run.to_end(listeners).await;
+            Python::attach(|py| {
+                if let Err(error) = event_loop.bind(py).call_method0(intern!(py, "stop")) {
+                    log::error!("cannot stop the event loop: {error}");
+                }
+            });
+        }));
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn max_requests(&self) -> Option<u64> {
+        let workers = &self.config.workers;
+        let spread = workers.limit_max_requests_jitter.saturating_add(1);
+        // Not a secret: any number that differs between workers will do.
+        let jitter = RandomState::new().hash_one(std::process::id()) % spread;
+        workers.limit_max_requests.map(|limit| limit.saturating_add(jitter))
+    }
+}
+
+/// Takes what the application's import has left out of the garbage collector's sight: it lives as
+/// long as the worker, and looking through it again and again is most of a full collection's time.
+fn freeze_heap(py: Python<'_>) {
+    let frozen = py.import("gc").and_then(|gc| {
+        gc.call_method0("collect")?;
+        gc.call_method0("freeze")
+    });
+    if let Err(error) = frozen {
+        log::debug!("cannot freeze the heap: {error}");
+    }
+}
+
+fn lifespan_mode(mode: rsgi_config::Lifespan) -> LifespanMode {
+    match mode {
+        rsgi_config::Lifespan::Auto => LifespanMode::Auto,
+        rsgi_config::Lifespan::On => LifespanMode::On,
+        rsgi_config::Lifespan::Off => LifespanMode::Off,
+    }
+}
+
+/// What the loop's thread does around its sleep.
+struct Hooks {
+    service: Arc<Service<PyApp>>,
+    board: Arc<Board>,
+}
+
+impl ParkHooks for Hooks {
+    fn before_park(&self) {
+        self.service.flush_access_log();
+        self.board.parked();
+    }
+
+    fn after_park(&self) {
+        self.board.running();
+    }
+}
+
+/// A worker's life.
+struct Run {
+    service: Arc<Service<PyApp>>,
+    board: Arc<Board>,
+    lifespan: LifespanRun,
+    control: Arc<Control>,
+    grace: Duration,
+}
+
+impl Run {
+    async fn to_end(&self, listeners: Vec<rsgi_supervisor::Listener>) {
+        let pid = std::process::id();
+        log::info!("Started server process [{pid}]");
+        let orders = self.follow_orders();
+        let life = async {
+            if self.start_up().await {
+                let deadline = self.serve(listeners).await;
+                self.shut_down(deadline).await;
+            }
+        };
+        tokio::select! {
+            () = life => {}
+            () = orders => {}
+        }
+        self.service.access_log().close();
+        self.board.set_phase(Phase::Gone);
+        log::info!("Finished server process [{pid}]");
+    }
+
+    /// Runs the application's start-up. Returns whether to serve.
+    async fn start_up(&self) -> bool {
+        if self.lifespan.is_on() {
+            log::info!("Waiting for application startup.");
+        }
+        let state = Python::attach(|py| PyDict::new(py).unbind());
+        let outcome = tokio::select! {
+            outcome = self.lifespan.startup(&self.service.app, &state) => outcome,
+            () = self.control.requested(Stop::Graceful) => {
+                Python::attach(|py| self.lifespan.cancel(py));
+                return false;
+            }
+        };
+        let prepared = outcome.and_then(|outcome| {
+            Python::attach(|py| self.service.app.prepare(py, state))?;
+            Ok(outcome)
+        });
+        match prepared {
+            Ok(StartupOutcome::Complete) => {
+                log::info!("Application startup complete.");
+            }
+            Ok(StartupOutcome::Unsupported) if self.lifespan.is_on() => {
+                log::info!("ASGI 'lifespan' protocol appears unsupported.");
+            }
+            Ok(StartupOutcome::Unsupported) => {}
+            Ok(StartupOutcome::Failed(failure)) => {
+                self.fail(describe(&failure));
+                return false;
+            }
+            Err(error) => {
+                self.fail(Some(&error.to_string()));
+                return false;
+            }
+        }
+        if self.control.supervisor.is_some() {
+            Python::attach(freeze_heap);
+        }
+        true
+    }
+
+    fn fail(&self, message: Option<&str>) {
+        if let Some(message) = message {
+            log::error!("{message}");
+        }
+        let last = "Application startup failed. Exiting.";
+        log::error!("{last}");
+        self.control.status.store(exit::STARTUP, Ordering::Relaxed);
+        self.control.report(|supervisor| supervisor.failed(message.unwrap_or(last)));
+    }
+
+    /// Accepts connections until it is time to stop, then lets what is in flight finish.
+    /// Returns the moment by which everything should be over.
+    async fn serve(&self, listeners: Vec<rsgi_supervisor::Listener>) -> Instant {
+        let mut acceptors = JoinSet::new();
+        for listener in &listeners {
+            let address = listener.address.clone();
+            let shared = listener.fd.try_clone();
+            match shared.and_then(register_for_reading).and_then(Listener::new) {
+                Ok(listener) => {
+                    acceptors.spawn(accept_connections(listener, Arc::clone(&self.service)));
+                }
+                Err(error) => {
+                    self.fail(Some(&format!("cannot listen on {address}: {error}")));
+                    return Instant::now();
+                }
+            }
+        }
+        self.board.set_phase(Phase::Ready);
+        self.control.report(WorkerControl::ready);
+        tokio::select! {
+            () = self.control.requested(Stop::Graceful) => {}
+            () = self.recycle() => {}
+            Some(ended) = acceptors.join_next() => {
+                log::error!("cannot accept connections any more: {ended:?}");
+                self.control.status.store(exit::FAILURE, Ordering::Relaxed);
+            }
+        }
+        log::info!("Shutting down");
+        self.board.set_phase(Phase::Draining);
+        // A listener that is closed here stays open in the other workers: no queued connection is
+        // lost.
+        acceptors.shutdown().await;
+        drop(listeners);
+        let deadline = Instant::now() + self.grace;
+        self.drain(deadline).await;
+        deadline
+    }
+
+    /// Asks for a replacement once this worker has served its share; without a supervisor, simply
+    /// ends.
+    async fn recycle(&self) {
+        self.board.recycle_due().await;
+        log::info!("Maximum request limit reached.");
+        if self.control.supervisor.is_some() {
+            self.control.report(WorkerControl::recycle);
+            pending::<()>().await;
+        }
+    }
+
+    async fn drain(&self, deadline: Instant) {
+        self.service.advance(DrainPhase::Draining);
+        if self.service.open_connections() > 0 {
+            log::info!("Waiting for connections to close. (CTRL+C to force quit)");
+        }
+        let emptied = async {
+            self.service.emptied().await;
+            if self.service.app.tasks.count() > 0 {
+                log::info!("Waiting for background tasks to complete. (CTRL+C to force quit)");
+            }
+            self.service.app.tasks.emptied().await;
+        };
+        let is_empty = tokio::select! {
+            () = emptied => true,
+            () = sleep_until(deadline) => false,
+            () = self.control.requested(Stop::Now) => false,
+        };
+        if !is_empty {
+            let tasks = &self.service.app.tasks;
+            log::error!(
+                "Cancel {} running task(s), timeout graceful shutdown exceeded",
+                tasks.count()
+            );
+            Python::attach(|py| tasks.cancel_all(py));
+            // A task that swallows its cancellation is left behind.
+            let _ = timeout(CANCEL_GRACE, tasks.emptied()).await;
+        }
+        self.service.advance(DrainPhase::Cut);
+        let _ = timeout(CANCEL_GRACE, self.service.emptied()).await;
+    }
+
+    /// Runs the application's shutdown, which gets a moment even where requests have used up the
+    /// time.
+    async fn shut_down(&self, deadline: Instant) {
+        if !self.lifespan.begin_shutdown() {
+            return;
+        }
+        log::info!("Waiting for application shutdown.");
+        let hurry = async {
+            tokio::select! {
+                () = sleep_until(deadline.max(Instant::now() + SHUTDOWN_GRACE)) => {}
+                () = self.control.requested(Stop::Now) => {}
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = self.lifespan.shutdown() => outcome,
+            () = hurry => {
+                log::error!("Application shutdown took too long. Exiting.");
+                Python::attach(|py| self.lifespan.cancel(py));
+                self.control.status.store(exit::FAILURE, Ordering::Relaxed);
+                None
+            }
+        };
+        match outcome {
+            Some(ShutdownOutcome::Failed(failure)) => {
+                if let Some(message) = describe(&failure) {
+                    log::error!("{message}");
+                }
+                log::error!("Application shutdown failed. Exiting.");
+                self.control.status.store(exit::FAILURE, Ordering::Relaxed);
+            }
+            Some(ShutdownOutcome::Complete) => log::info!("Application shutdown complete."),
+            None => {}
+        }
+    }
+
+    /// Does what the supervisor says; never ends by itself.
+    async fn follow_orders(&self) {
+        let Some(supervisor) = &self.control.supervisor else {
+            return pending().await;
+        };
+        let registered = supervisor.as_fd().try_clone_to_owned().and_then(register_for_reading);
+        let Ok(readable) = registered else {
+            log::error!("cannot listen to the supervisor");
+            return pending().await;
+        };
+        loop {
+            let Ok(mut ready) = readable.readable().await else {
+                return pending().await;
+            };
+            match supervisor.try_receive() {
+                Ok(Some(Order::Drain)) => self.control.request(Stop::Graceful),
+                Ok(Some(Order::Quit)) => self.control.request(Stop::Now),
+                Ok(Some(Order::SupervisorGone)) => {
+                    log::warn!("the supervisor has gone, stopping");
+                    self.control.request(Stop::Graceful);
+                    return pending().await;
+                }
+                Ok(None) => ready.clear_ready(),
+                Err(error) => {
+                    log::warn!("an order of the supervisor's cannot be read: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}

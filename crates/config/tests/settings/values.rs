@@ -1,0 +1,236 @@
+//! Every kind of value: what is read, and what is refused with which words.
+
+use std::time::Duration;
+
+use rsgi_config::{ByteSize, Config, Lifespan, LogLevel};
+
+use crate::{config, config_with, mistake};
+
+#[test]
+fn durations_are_seconds_or_have_a_unit() {
+    let table = [
+        ("0", Duration::ZERO),
+        ("5", Duration::from_secs(5)),
+        ("0.5", Duration::from_millis(500)),
+        ("500ms", Duration::from_millis(500)),
+        ("1.5s", Duration::from_millis(1500)),
+        ("2m", Duration::from_secs(120)),
+        ("1h", Duration::from_secs(3600)),
+        ("8784h", Duration::from_secs(366 * 24 * 3600)),
+    ];
+    for (text, expected) in table {
+        let config = config(&format!("--timeout-keep-alive {text} m:a"));
+        assert_eq!(config.http.timeout_keep_alive, expected, "{text}");
+    }
+}
+
+#[test]
+fn sizes_are_bytes_or_have_a_binary_unit() {
+    let table = [
+        ("0", 0),
+        ("10B", 10),
+        ("1k", 1 << 10),
+        ("1KiB", 1 << 10),
+        ("3M", 3 << 20),
+        ("3mib", 3 << 20),
+        ("2G", 2 << 30),
+        ("2GiB", 2 << 30),
+    ];
+    for (text, expected) in table {
+        let config = config(&format!("--limit-request-body {text} m:a"));
+        assert_eq!(config.http.limit_request_body, Some(expected), "{text}");
+        assert_eq!(text.parse(), Ok(ByteSize(expected)), "{text}");
+    }
+}
+
+#[test]
+fn sizes_are_written_in_the_largest_unit_that_is_exact() {
+    let table = [(0, "0"), (1000, "1000"), (1536, "1536"), (65536, "64KiB"), (3 << 20, "3MiB")];
+    for (bytes, expected) in table {
+        assert_eq!(ByteSize(bytes).to_string(), expected);
+        assert_eq!(expected.parse(), Ok(ByteSize(bytes)));
+    }
+}
+
+#[test]
+fn switches_are_words_in_variables() {
+    for (text, expected) in [("true", true), ("YES", true), ("on", true), ("1", true)]
+        .into_iter()
+        .chain([("false", false), ("No", false), ("off", false), ("0", false)])
+    {
+        let config = config_with("m:a", &[("RSGI_DATE_HEADER", text), ("RSGI_FACTORY", text)]);
+        assert_eq!(config.http.date_header, expected, "{text}");
+        assert_eq!(config.app.factory, expected, "{text}");
+    }
+}
+
+#[test]
+fn the_last_of_a_switch_and_its_opposite_counts() {
+    assert!(!config("--access-log --no-access-log m:a").log.access_log);
+    assert!(config("--no-access-log --access-log m:a").log.access_log);
+    assert!(!config("--no-access-log --no-access-log m:a").log.access_log);
+    assert!(!config("--access-log=false m:a").log.access_log);
+    assert!(config("--access-log m:a").log.access_log);
+}
+
+#[test]
+fn the_last_of_a_repeated_option_counts() {
+    assert_eq!(config("-w 2 --workers 3 m:a").workers.workers, 3);
+}
+
+#[test]
+fn words_are_read_in_any_case() {
+    let levels = ["critical", "ERROR", "Warning", "info", "debug", "TRACE"];
+    for (text, expected) in levels.into_iter().zip(LogLevel::ALL) {
+        assert_eq!(config(&format!("--log-level {text} m:a")).log.level, expected);
+        assert_eq!(expected.python_number().to_string().parse(), Ok(expected));
+        assert_eq!(expected.to_string().parse(), Ok(expected));
+    }
+    for (text, expected) in [("auto", Lifespan::Auto), ("ON", Lifespan::On), ("Off", Lifespan::Off)]
+    {
+        assert_eq!(config(&format!("--lifespan {text} m:a")).app.lifespan, expected);
+        assert_eq!(expected.to_string().parse(), Ok(expected));
+    }
+}
+
+#[test]
+fn limits_can_be_lifted_with_none() {
+    let line = "--limit-request-body none --limit-concurrency None --limit-max-requests none m:a";
+    let variables = [
+        ("RSGI_LIMIT_REQUEST_BODY", "1"),
+        ("RSGI_LIMIT_CONCURRENCY", "1"),
+        ("RSGI_LIMIT_MAX_REQUESTS", "1"),
+    ];
+    assert_eq!(config_with(line, &variables).http, Config::default().http);
+    assert_eq!(config_with(line, &variables).workers, Config::default().workers);
+}
+
+#[test]
+fn no_requests_at_all_is_no_limit_as_in_gunicorn() {
+    assert_eq!(config("--max-requests 0 m:a").workers.limit_max_requests, None);
+    assert_eq!(config("--max-requests 1 m:a").workers.limit_max_requests, Some(1));
+}
+
+#[test]
+fn root_path_loses_its_last_slash() {
+    for (text, expected) in [("/api", "/api"), ("/api/v1/", "/api/v1"), ("/", "")] {
+        assert_eq!(config(&format!("--root-path {text} m:a")).app.root_path, expected);
+    }
+}
+
+#[test]
+fn headers_are_split_at_the_first_colon_and_trimmed() {
+    let config = config("--header X-A:b:c --header=x-frame-options:DENY --header X-Empty: m:a");
+    let expected = [("x-a", "b:c"), ("x-frame-options", "DENY"), ("x-empty", "")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(config.http.headers, expected);
+}
+
+#[test]
+fn applications_are_dotted_names() {
+    let good = ["m", "m:a", "p.m:a", "p.m:o.a", "m:make()", "_m1:größe", "m:a.b()"];
+    for target in good {
+        assert_eq!(config(target).app.target.as_deref(), Some(target));
+    }
+}
+
+#[test]
+fn what_is_no_application_is_refused_and_a_path_is_understood() {
+    let table = [
+        ("main.py", "`module:attribute` (did you mean `main:app`?)"),
+        ("main.py:api", "`module:attribute` (did you mean `main:api`?)"),
+        ("./main", "`module:attribute` (did you mean `main:app`?)"),
+        ("./main.py:api", "`module:attribute` (did you mean `main:api`?)"),
+        ("src/main.py", "`module:attribute` (did you mean `src.main:app`?)"),
+        ("/srv/main.py", "`module:attribute` (did you mean `--app-dir /srv main:app`?)"),
+        ("/main.py", "`module:attribute` (did you mean `--app-dir / main:app`?)"),
+        ("../x/main:api", "`module:attribute` (did you mean `--app-dir ../x main:api`?)"),
+        ("main:", "`module:attribute`, such as `main:app`"),
+        (":app", "`module:attribute`, such as `main:app`"),
+        ("main..x:app", "`module:attribute`, such as `main:app`"),
+        ("my-app:app", "`module:attribute`, such as `main:app`"),
+        ("main:a:b", "`module:attribute`, such as `main:app`"),
+        ("main:make(1)", "`module:attribute`, such as `main:app`"),
+        ("1main:app", "`module:attribute`, such as `main:app`"),
+    ];
+    for (target, expected) in table {
+        let message = format!("error: APP: expected {expected}, got `{target}`");
+        assert_eq!(mistake(target, &[]), message);
+    }
+}
+
+#[test]
+fn every_setting_says_what_it_allows() {
+    let duration = "seconds, or a number with ms, s, m or h";
+    let size = "a number of bytes, or one with KiB, MiB or GiB";
+    let table: &[(&str, &[&str], &str)] = &[
+        ("--timeout-keep-alive", &["x", "5d", "-1", "1.2.3", ".", "nan", "inf"], duration),
+        ("--timeout-keep-alive", &["8785h", "999999999999999999999"], "a time of at most 366 days"),
+        ("--timeout-graceful-shutdown", &["x"], duration),
+        ("--timeout-request-header", &["x"], duration),
+        ("--timeout-request-header", &["0", "0ms"], "more than 0 seconds"),
+        ("--timeout-worker-startup", &["x"], duration),
+        ("--timeout-worker-startup", &["0"], "more than 0 seconds"),
+        ("--limit-request-head-size", &["x", "5X", "-1", "1.5K"], size),
+        ("--limit-request-head-size", &["1023", "1G"], "a size from 1KiB to 16MiB"),
+        ("--limit-request-head-size", &["99999999999G"], "a size below 16 EiB"),
+        ("--limit-request-body", &["x"], "a number of bytes, or one with KiB, MiB or GiB, or none"),
+        ("--limit-request-fields", &["0", "1025", "x"], "a whole number from 1 to 1024"),
+        ("--limit-concurrency", &["0", "-1"], "a whole number from 1 to 4294967295, or none"),
+        ("--limit-max-requests", &["-1", "x"], "a whole number, at least 0, or none"),
+        ("--limit-max-requests-jitter", &["-1", "x"], "a whole number, at least 0"),
+        ("--workers", &["0", "-4", "+4", "1025", "2.0", "x"], "a whole number from 1 to 1024"),
+        ("--backlog", &["0", "65536"], "a whole number from 1 to 65535"),
+        ("--port", &["65536", "-1", "x"], "a port: a whole number from 0 to 65535"),
+        ("--fd", &["-1", "x"], "the number of an open file descriptor"),
+        ("--host", &["a/b", "x:80", "http://x"], "a host name or an IP address"),
+        ("--uds-permissions", &["8", "1000", "x", "+7"], "an octal mode from 0 to 777"),
+        ("--log-level", &["loud"], "one of critical, error, warning, info, debug, trace"),
+        ("--lifespan", &["yes"], "one of auto, on, off"),
+        ("--root-path", &["api", "/a?b"], "a path that starts with `/`, such as `/api`"),
+        ("--header", &["x"], "`NAME:VALUE`"),
+        ("--header", &[":x"], "a header name of letters, digits and `-` before the `:`"),
+        ("--header", &["a:ü", "a:\u{7f}"], "a header value of printable ASCII characters"),
+        (
+            "--header",
+            &["Content-Length:1"],
+            "a header that the server does not write itself, unlike content-length",
+        ),
+        ("--loop", &["trio"], "one of auto, asyncio, uvloop"),
+        ("--http", &["2"], "one of auto, h11, httptools"),
+        ("--ws", &["none"], "one of auto, websockets, websockets-sansio, wsproto"),
+        ("--interface", &["wsgi"], "one of auto, asgi3"),
+    ];
+    for (flag, values, expected) in table {
+        for value in *values {
+            // a control character is not shown as it is
+            let shown = value.replace('\u{7f}', "\u{fffd}");
+            let message = format!("error: {flag}: expected {expected}, got `{shown}`");
+            assert_eq!(mistake(&format!("{flag} {value} m:a"), &[]), message);
+        }
+    }
+}
+
+#[test]
+fn switches_say_what_they_allow() {
+    let table = [
+        ("--factory", "true or false"),
+        ("--server-header", "true or false"),
+        ("--date-header", "true or false"),
+        ("--access-log", "true or false, no file: the lines go to standard output"),
+        ("--use-colors", "true, false or auto"),
+    ];
+    for (flag, expected) in table {
+        let message = format!("error: {flag}: expected {expected}, got `maybe`");
+        assert_eq!(mistake(&format!("{flag}=maybe m:a"), &[]), message);
+    }
+}
+
+#[test]
+fn configuration_survives_serialization() {
+    let line = "-b unix:/a -b [::1]:1 --fd 3 --header a:b --timeout-keep-alive 1.5 -w 3 \
+                --log-level trace --use-colors --limit-request-body 1G --lifespan on --factory m:a";
+    let config = config(line);
+    let text = serde_json::to_string(&config).expect("plain data");
+    assert_eq!(serde_json::from_str::<Config>(&text).expect("what was written"), config);
+}

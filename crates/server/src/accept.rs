@@ -1,0 +1,160 @@
+//! Accepting connections from a socket that several workers share, by load.
+//!
+//! Every worker is told of every new connection. One that has more to do than a worker that is
+//! awake leaves it alone and looks again after [`LOOK_AGAIN`]: the listener is registered
+//! edge-triggered, so the kernel will not tell twice. Who has more to do is the
+//! [`Telemetry`](crate::Telemetry)'s to know.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::sleep;
+
+use crate::http1::ConnectionTask;
+use crate::service::{App, ConnectionInfo, Service};
+use crate::transport::Transport;
+
+/// How long a connection is left to another worker; a worker that has been running for this long
+/// without a pause does not count as awake.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How long to wait when the process or the system has no file descriptor left.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// A listening stream socket, TCP or Unix.
+#[derive(Debug)]
+pub struct Listener {
+    fd: AsyncFd<OwnedFd>,
+    family: AddressFamily,
+    path: Option<String>,
+}
+
+impl Listener {
+    /// Takes over a bound, listening, non-blocking socket that has been registered for reading.
+    /// (Registering is the caller's, because it is `unsafe` in tokio and this crate has no
+    /// unsafe code.)
+    pub fn new(fd: AsyncFd<OwnedFd>) -> io::Result<Self> {
+        let address = rustix::net::getsockname(&fd)?;
+        let family = address.address_family();
+        let path = (family == AddressFamily::UNIX).then(|| unix_path(address));
+        Ok(Self { fd, family, path })
+    }
+
+    fn accept(&self) -> rustix::io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        rustix::net::acceptfrom_with(&self.fd, flags)
+    }
+
+    /// Whether a connection waits.
+    fn has_pending(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !matches!(poll(&mut fds, Some(&zero)), Ok(0))
+    }
+}
+
+/// Accepts connections and spawns a task for each, until it is aborted. Only a broken listener ends
+/// it.
+pub async fn accept_connections<A>(listener: Listener, service: Arc<Service<A>>) -> io::Result<()>
+where
+    A: App,
+{
+    let mut left_alone = false;
+    loop {
+        // A connection that was left to another worker is looked at again soon; a new one at once.
+        tokio::select! {
+            ready = listener.fd.readable() => ready?.clear_ready(),
+            () = sleep(LOOK_AGAIN), if left_alone => {}
+        }
+        left_alone = false;
+        loop {
+            if !service.may_accept() {
+                left_alone = listener.has_pending();
+                break;
+            }
+            match listener.accept() {
+                Ok((socket, peer)) => {
+                    if let Err(error) = spawn(&listener, socket, peer, &service) {
+                        log::debug!("a connection ended before it began: {error}");
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(error) => recover(error).await?,
+            }
+            // What a connection brings is work before the next one is: its worker may be busy with it.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// What to do about a failed `accept`. Most errors are the failed connection's own (accept(2)).
+async fn recover(error: rustix::io::Errno) -> io::Result<()> {
+    use rustix::io::Errno;
+    match error {
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+            log::warn!("cannot accept a connection: {error}; trying again");
+            sleep(OUT_OF_DESCRIPTORS).await;
+            Ok(())
+        }
+        Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn spawn<A>(
+    listener: &Listener,
+    socket: OwnedFd,
+    peer: Option<SocketAddrAny>,
+    service: &Arc<Service<A>>,
+) -> io::Result<()>
+where
+    A: App,
+{
+    if listener.family == AddressFamily::UNIX {
+        let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
+        let server = Some((listener.path.clone().unwrap_or_default(), None));
+        let info = ConnectionInfo { client: None, server, scheme: "http" };
+        serve(stream, service, info);
+        return Ok(());
+    }
+    let stream = std::net::TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    let server = stream.local_addr()?;
+    let client = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let info = ConnectionInfo {
+        client: client.map(|client| (host(client), client.port())),
+        server: Some((host(server), Some(server.port()))),
+        scheme: "http",
+    };
+    serve(TcpStream::from_std(stream)?, service, info);
+    Ok(())
+}
+
+/// Serves one connection in a task of its own.
+pub fn serve<T, A>(stream: T, service: &Arc<Service<A>>, info: ConnectionInfo)
+where
+    T: Transport,
+    A: App,
+{
+    // The task ends with its connection; a drain reaches it through the service's list.
+    drop(tokio::spawn(ConnectionTask::new(stream, service, info)));
+}
+
+/// An address without its port; an IPv4 client of a dual-stack socket is an IPv4 client.
+fn host(address: SocketAddr) -> String {
+    address.ip().to_canonical().to_string()
+}
+
+fn unix_path(address: SocketAddrAny) -> String {
+    let address = rustix::net::SocketAddrUnix::try_from(address);
+    let path = address
+        .ok()
+        .and_then(|address| address.path().map(|path| path.to_string_lossy().into_owned()));
+    path.unwrap_or_default()
+}

@@ -1,0 +1,447 @@
+//! The request that a connection is at: its content on the way in, its response on the way out.
+
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+use bytes::{Buf, BytesMut};
+use rsgi_protocol::error::RequestError;
+use rsgi_protocol::http::fields::FieldBlock;
+use rsgi_protocol::http::head::{RequestHead, Version};
+use rsgi_protocol::http::response::{
+    Persistence, ResponseFraming, ResponseHead, encode_chunk_size, encode_interim,
+};
+use rsgi_protocol::http::{BodyFraming, ChunkDecoder, Field, Target, TargetForm};
+use tokio::time::Instant;
+
+use super::write_queue::WriteQueue;
+use super::{Close, DISCARD_LIMIT};
+use crate::deadline::Clock;
+use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+
+/// One exchange, from the connection's side.
+pub(super) struct Active {
+    exchange: Arc<Exchange>,
+    version: Version,
+    method: Method,
+    persistence: Persistence,
+    trailers: TrailerDemand,
+    content: Content,
+    received: u64,
+    response: Response,
+    status: u16,
+    started: Instant,
+    line: Option<RequestLine>,
+    registration: Registration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Head,
+    Other,
+}
+
+/// Whether the client asked for trailers (`TE: trailers`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TrailerDemand {
+    Wanted,
+    Unwanted,
+}
+
+/// What is still to come from the client.
+#[derive(Debug)]
+enum Content {
+    Read,
+    Length { left: u64, expectation: Expectation },
+    Chunked { decoder: ChunkDecoder, expectation: Expectation },
+}
+
+/// `Expect: 100-continue` (RFC 9110, section 10.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expectation {
+    None,
+    Unanswered,
+}
+
+/// What has gone into the write queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Response {
+    Waiting,
+    Started(ResponseFraming),
+    Complete,
+}
+
+/// Whether the exchange holds the connection's waker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registration {
+    None,
+    Waiting,
+}
+
+/// Why a request does not reach the application.
+pub(super) enum Refusal {
+    /// It breaks the rules.
+    Invalid(RequestError),
+    /// The concurrency limit is reached; the line is for the access log.
+    Busy(Option<RequestLine>),
+}
+
+/// What came of looking at the application's side.
+pub(super) enum Applied {
+    Nothing,
+    Written,
+    Complete,
+    Abandoned,
+    Disconnected,
+}
+
+impl Active {
+    /// Admits a request, and counts it; [`Active::finish`] counts it off.
+    pub(super) fn new<A: App>(
+        service: &Service<A>,
+        head: &RequestHead<'_, '_>,
+        now: Instant,
+    ) -> Result<Self, Refusal> {
+        let options = &service.options;
+        if let (BodyFraming::Length(length), Some(limit)) = (head.framing, options.body_limit)
+            && length > limit
+        {
+            return Err(Refusal::Invalid(RequestError::BodyTooLarge));
+        }
+        if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
+            return Err(Refusal::Busy(logged_line(service, head)));
+        }
+        let expectation =
+            if head.expects_continue { Expectation::Unanswered } else { Expectation::None };
+        let content = match head.framing {
+            BodyFraming::Empty | BodyFraming::Length(0) => Content::Read,
+            BodyFraming::Length(left) => Content::Length { left, expectation },
+            BodyFraming::Chunked => {
+                Content::Chunked { decoder: ChunkDecoder::default(), expectation }
+            }
+        };
+        let method = if head.method == "HEAD" { Method::Head } else { Method::Other };
+        let is_read = matches!(content, Content::Read);
+        let exchange = Exchange::new(method == Method::Head, is_read);
+        let active = Self {
+            version: head.version,
+            method,
+            persistence: if head.keep_alive { Persistence::KeepAlive } else { Persistence::Close },
+            trailers: if head.accepts_trailers {
+                TrailerDemand::Wanted
+            } else {
+                TrailerDemand::Unwanted
+            },
+            content,
+            received: 0,
+            response: Response::Waiting,
+            status: 0,
+            started: now,
+            line: logged_line(service, head),
+            registration: Registration::None,
+            exchange,
+        };
+        service.request_started(now);
+        Ok(active)
+    }
+
+    /// Calls the application.
+    pub(super) fn call<A: App>(
+        &self,
+        service: &Service<A>,
+        context: &A::Connection,
+        head: &RequestHead<'_, '_>,
+    ) {
+        let replaced = match (head.target.form, head.host) {
+            (TargetForm::Absolute, Some(host)) => with_host(head.fields, host),
+            _ => Vec::new(),
+        };
+        let request = Request {
+            method: head.method,
+            target: head.target,
+            version: head.version,
+            fields: if replaced.is_empty() { head.fields } else { &replaced },
+            accepts_trailers: head.accepts_trailers && head.version == Version::Http11,
+        };
+        service.app.call(context, &request, &self.exchange);
+    }
+
+    /// Takes what the application has sent and puts it into `write` in wire form. `unused` is what
+    /// has been read behind the request's head.
+    pub(super) fn apply<A: App>(
+        &mut self,
+        service: &Service<A>,
+        unused: &[u8],
+        write: &mut WriteQueue,
+        clock: &mut Clock,
+    ) -> Applied {
+        if self.response == Response::Complete {
+            return Applied::Complete;
+        }
+        let output = self.exchange.take();
+        let mut applied = Applied::Nothing;
+        for hint in &output.hints {
+            if self.response == Response::Waiting && self.version == Version::Http11 {
+                write.append(|out| encode_interim(out, b"HTTP/1.1 103 Early Hints\r\n", hint));
+                applied = Applied::Written;
+            }
+        }
+        if let Some(head) = &output.head {
+            self.write_head(service, head, &output, unused, write, clock);
+        }
+        if !output.chunks.is_empty() {
+            applied = Applied::Written;
+        }
+        let framing = match self.response {
+            Response::Started(framing) => framing,
+            Response::Waiting | Response::Complete => ResponseFraming::Nothing,
+        };
+        for chunk in output.chunks {
+            if framing == ResponseFraming::Chunked {
+                write.append(|out| encode_chunk_size(out, chunk.len()));
+                write.push(chunk);
+                write.append(|out| out.extend_from_slice(b"\r\n"));
+            } else {
+                write.push(chunk);
+            }
+        }
+        match output.end {
+            OutputEnd::Open => applied,
+            OutputEnd::Abandoned => Applied::Abandoned,
+            OutputEnd::Disconnected => Applied::Disconnected,
+            OutputEnd::Complete(trailers) => {
+                if framing == ResponseFraming::Chunked {
+                    self.write_last_chunk(&trailers, write);
+                }
+                self.response = Response::Complete;
+                Applied::Complete
+            }
+        }
+    }
+
+    fn write_head<A: App>(
+        &mut self,
+        service: &Service<A>,
+        head: &ResponseHead,
+        output: &Output,
+        unused: &[u8],
+        write: &mut WriteQueue,
+        clock: &mut Clock,
+    ) {
+        let is_head = self.method == Method::Head;
+        let whole = matches!(output.end, OutputEnd::Complete(_))
+            .then(|| output.chunks.iter().map(|chunk| chunk.len() as u64).sum());
+        let with_trailers = output.has_trailers && self.version == Version::Http11;
+        let framing = if with_trailers && !head.forbids_content(is_head) {
+            ResponseFraming::Chunked
+        } else {
+            head.framing(self.version, is_head, whole)
+        };
+        if framing == ResponseFraming::UntilClose
+            || head.persistence() == Persistence::Close
+            || service.phase() >= DrainPhase::Draining
+            || !self.can_discard_content(unused)
+        {
+            self.persistence = Persistence::Close;
+        }
+        let date = service.date_line(clock.now());
+        let fields = service.server_fields(&date);
+        write.append(|out| {
+            head.encode_http1(out, self.version, framing, self.persistence, fields);
+        });
+        self.status = head.status();
+        self.response = Response::Started(framing);
+    }
+
+    fn write_last_chunk(&self, trailers: &FieldBlock, write: &mut WriteQueue) {
+        write.append(|out| {
+            out.extend_from_slice(b"0\r\n");
+            if self.trailers == TrailerDemand::Wanted {
+                out.extend_from_slice(trailers.as_wire());
+            }
+            out.extend_from_slice(b"\r\n");
+        });
+    }
+
+    /// Whether what is left of the content is worth reading to keep the connection.
+    fn can_discard_content(&self, unused: &[u8]) -> bool {
+        match &self.content {
+            Content::Read => true,
+            Content::Length { expectation: Expectation::Unanswered, .. }
+            | Content::Chunked { .. } => false,
+            Content::Length { left, .. } => {
+                left.saturating_sub(unused.len() as u64) <= DISCARD_LIMIT
+            }
+        }
+    }
+
+    /// Decodes what is at the start of `read` and gives it to the application. Returns whether
+    /// anything moved.
+    pub(super) fn decode(
+        &mut self,
+        read: &mut BytesMut,
+        limit: Option<u64>,
+    ) -> Result<bool, RequestError> {
+        let mut moved = false;
+        while !read.is_empty() && !self.content_is_read() && self.has_room() {
+            let (data, is_last) = match &mut self.content {
+                Content::Read => break,
+                Content::Length { left, expectation } => {
+                    // Whoever sends content no longer waits for a 100.
+                    *expectation = Expectation::None;
+                    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
+                    *left -= take as u64;
+                    (read.split_to(take), *left == 0)
+                }
+                Content::Chunked { decoder, expectation } => {
+                    *expectation = Expectation::None;
+                    let step = decoder.decode(read)?;
+                    read.advance(step.consumed);
+                    let data = read.split_to(step.data);
+                    if step.consumed == 0 && data.is_empty() && !step.done {
+                        return Ok(moved);
+                    }
+                    (data, step.done)
+                }
+            };
+            moved = true;
+            self.received += data.len() as u64;
+            if limit.is_some_and(|limit| self.received > limit) {
+                return Err(RequestError::BodyTooLarge);
+            }
+            if is_last {
+                self.content = Content::Read;
+            }
+            if self.response != Response::Complete && (is_last || !data.is_empty()) {
+                self.exchange.feed(data.freeze(), is_last);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Tells the client to go on, once the application has asked for the content. Returns whether
+    /// it did.
+    pub(super) fn answer_expectation(&mut self, write: &mut WriteQueue) -> bool {
+        let (Content::Length { expectation, .. } | Content::Chunked { expectation, .. }) =
+            &mut self.content
+        else {
+            return false;
+        };
+        let is_due = *expectation == Expectation::Unanswered
+            && self.response == Response::Waiting
+            && self.exchange.is_asked();
+        if is_due {
+            *expectation = Expectation::None;
+            write.append(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+        is_due
+    }
+
+    /// Leaves word with the exchange where the connection can be reached. Returns whether it was
+    /// not there yet.
+    pub(super) fn register(&mut self, waker: &Waker, outlet: &Weak<dyn Outlet>) -> bool {
+        let is_new = self.registration == Registration::None;
+        if is_new {
+            self.registration = Registration::Waiting;
+            self.exchange.wait(waker, Weak::clone(outlet));
+        }
+        is_new
+    }
+
+    /// The exchange is over for the connection: logs it.
+    pub(super) fn finish<A: App>(&self, service: &Service<A>, peer: &ConnectionInfo, now: Instant) {
+        if self.registration == Registration::Waiting {
+            self.exchange.leave();
+        }
+        service.request_finished(self.status, self.started, now);
+        service.log_access(peer, self.line.as_ref(), self.status);
+    }
+
+    /// What the log says about an application that ended too early. Exceptions have been logged by
+    /// the application's own side.
+    pub(super) fn report_abandoned(&self) {
+        if self.exchange.outcome() == Some(Outcome::Returned) {
+            if self.exchange.has_started() {
+                log::error!("ASGI callable returned without completing response.");
+            } else {
+                log::error!("ASGI callable returned without starting response.");
+            }
+        }
+    }
+
+    /// How to end the connection where part of the response has left already.
+    pub(super) fn cut(&self) -> Option<Close> {
+        match self.response {
+            Response::Waiting => None,
+            Response::Started(ResponseFraming::UntilClose) => Some(Close::Reset),
+            Response::Started(_) | Response::Complete => Some(Close::Cut),
+        }
+    }
+
+    pub(super) fn disconnect(&self) {
+        self.exchange.disconnect();
+    }
+
+    pub(super) fn half_close(&self) {
+        self.exchange.half_close();
+    }
+
+    /// Whether nothing is left to do once the response is complete.
+    pub(super) fn is_over(&self) -> bool {
+        self.content_is_read() || self.persistence == Persistence::Close
+    }
+
+    pub(super) fn content_is_read(&self) -> bool {
+        matches!(self.content, Content::Read)
+    }
+
+    /// Whether more content would be taken now.
+    pub(super) fn has_room(&self) -> bool {
+        self.response == Response::Complete || self.exchange.has_room()
+    }
+
+    pub(super) fn persistence(&self) -> Persistence {
+        self.persistence
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::Head
+    }
+
+    pub(super) fn set_status(&mut self, status: u16) {
+        self.status = status;
+    }
+}
+
+/// What the access log says about a request, if there is one.
+fn logged_line<A: App>(service: &Service<A>, head: &RequestHead<'_, '_>) -> Option<RequestLine> {
+    service.access_log().is_on().then(|| request_line(head))
+}
+
+/// The fields with `host` in place of the received one: the authority of an absolute target wins
+/// (RFC 9112, section 3.2.2).
+fn with_host<'b>(fields: &[Field<'b>], host: &'b [u8]) -> Vec<Field<'b>> {
+    let is_host = |field: &Field<'_>| field.name.eq_ignore_ascii_case("host");
+    let named = |field: &Field<'b>| {
+        if is_host(field) { Field { name: field.name, value: host } } else { *field }
+    };
+    fields.iter().map(named).collect()
+}
+
+fn request_line(head: &RequestHead<'_, '_>) -> RequestLine {
+    let Target { path, query, .. } = head.target;
+    let mut target = String::from_utf8_lossy(path).into_owned();
+    if !query.is_empty() {
+        target.push('?');
+        target.push_str(&String::from_utf8_lossy(query));
+    }
+    RequestLine {
+        method: head.method.into(),
+        target: target.into_boxed_str(),
+        http_version: head.version.as_str(),
+    }
+}

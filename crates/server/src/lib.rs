@@ -1,0 +1,26 @@
+//! Connections: accepting them, HTTP/1.1 on them, limits, deadlines, drain and the access log.
+//!
+//! Owns sockets' insides and what is shared between the connections of one worker. Drives an
+//! [`App`], which is Python in production and Rust in tests and benchmarks. Must not know: Python,
+//! processes, signals, or where a setting came from.
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod access_log;
+mod date;
+mod deadline;
+mod exchange;
+mod http1;
+mod rejection;
+mod service;
+mod transport;
+
+pub use accept::{Listener, accept_connections, serve};
+pub use access_log::AccessLog;
+pub use deadline::Deadline;
+pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
+pub use service::{
+    App, ConnectionInfo, DrainPhase, NoTelemetry, Options, Request, Service, Telemetry,
+};
+pub use transport::Transport;

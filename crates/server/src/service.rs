@@ -1,0 +1,313 @@
+//! What all connections of a worker share: the application, the options, the counters, the drain
+//! state.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use rsgi_protocol::http::head::{Field, HeadLimits, Version};
+use rsgi_protocol::http::response::ServerFields;
+use rsgi_protocol::http::target::Target;
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::access_log::{AccessLog, Record};
+use crate::date::DateLine;
+use crate::exchange::{Exchange, RequestLine};
+use crate::rejection::RejectionLog;
+
+/// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
+/// in Rust.
+pub trait App: Send + Sync + 'static {
+    /// What the application keeps for the life of a connection (the scope's `client` and `server`,
+    /// say).
+    type Connection: Send;
+
+    /// A connection was opened.
+    fn connect(&self, peer: &ConnectionInfo) -> Self::Connection;
+
+    /// Starts the application on one request and returns as soon as it waits. The request is
+    /// borrowed from the connection's buffer; whatever is needed later has to be copied. The
+    /// application must call [`Exchange::finish`] in the end, from here or later.
+    fn call(&self, connection: &Self::Connection, request: &Request<'_>, exchange: &Arc<Exchange>);
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// The client's address and port; `None` on a Unix socket.
+    pub client: Option<(String, u16)>,
+    /// The server's address and port, or a Unix socket's path and no port.
+    pub server: Option<(String, Option<u16>)>,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
+
+impl fmt::Display for ConnectionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.client, &self.server) {
+            (Some((host, port)), _) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            (Some((host, port)), _) => write!(f, "{host}:{port}"),
+            (None, Some((path, _))) => write!(f, "unix:{path}"),
+            (None, None) => f.write_str("unix:"),
+        }
+    }
+}
+
+/// A request's head, as an [`App`] sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method, in the case the client used.
+    pub method: &'a str,
+    /// Path and query, still percent-encoded.
+    pub target: Target<'a>,
+    /// The protocol's version.
+    pub version: Version,
+    /// Names in the client's spelling, in order, duplicates kept.
+    pub fields: &'a [Field<'a>],
+    /// Whether trailers may follow a response's body.
+    pub accepts_trailers: bool,
+}
+
+/// What is told to the outside about a worker's load. All methods are on the request path: a few
+/// atomics at most.
+pub trait Telemetry: Send + Sync + 'static {
+    /// Whether this worker should take the next connection, or leave it to one with less to do.
+    fn may_accept(&self) -> bool {
+        true
+    }
+    /// A connection was accepted; `open` is how many there are now.
+    fn connection_opened(&self, open: u32);
+    /// A connection ended.
+    fn connection_closed(&self, open: u32);
+    /// A request goes to the application at `now`; `in_flight` is how many there are now.
+    fn request_started(&self, in_flight: u32, now: Instant);
+    /// A response ended at `now`. `status` is 0 where none was sent.
+    fn request_finished(&self, in_flight: u32, status: u16, duration: Duration, now: Instant);
+}
+
+/// Telemetry that nobody reads.
+#[derive(Debug, Clone, Copy)]
+pub struct NoTelemetry;
+
+impl Telemetry for NoTelemetry {
+    fn connection_opened(&self, _: u32) {}
+    fn connection_closed(&self, _: u32) {}
+    fn request_started(&self, _: u32, _: Instant) {}
+    fn request_finished(&self, _: u32, _: u16, _: Duration, _: Instant) {}
+}
+
+/// The server's settings, in its own terms.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Limits of a request's head.
+    pub head: HeadLimits,
+    /// The longest request content accepted.
+    pub body_limit: Option<u64>,
+    /// How many requests may be with the application at once; more are answered 503.
+    pub concurrency_limit: Option<u32>,
+    /// How long a whole request head may take, the wait for a new connection's first byte
+    /// included.
+    pub head_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub keep_alive_timeout: Duration,
+    /// Whether responses carry `date`.
+    pub date: bool,
+    /// Whole field lines (`name: value CRLF`) for every response: `server` and the user's own.
+    pub server_field: Vec<u8>,
+    /// The user's own fields for every response, as whole lines.
+    pub extra_fields: Vec<u8>,
+}
+
+/// How far a shutdown has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum DrainPhase {
+    /// Serving.
+    Serving = 0,
+    /// No new connections; requests in flight finish, idle connections are closed.
+    Draining = 1,
+    /// Every connection is cut.
+    Cut = 2,
+}
+
+/// What all connections share.
+pub struct Service<A> {
+    /// The application.
+    pub app: A,
+    pub(crate) options: Options,
+    access_log: AccessLog,
+    pub(crate) rejections: RejectionLog,
+    pub(crate) date: DateLine,
+    telemetry: Arc<dyn Telemetry>,
+    phase: AtomicU8,
+    in_flight: AtomicU32,
+    connections: Mutex<Slab<Option<Waker>>>,
+    emptied: Notify,
+}
+
+impl<A> fmt::Debug for Service<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+impl<A: App> Service<A> {
+    /// A service over `app`.
+    pub fn new(
+        app: A,
+        options: Options,
+        access_log: AccessLog,
+        telemetry: Arc<dyn Telemetry>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            app,
+            options,
+            access_log,
+            rejections: RejectionLog::default(),
+            date: DateLine::default(),
+            telemetry,
+            phase: AtomicU8::new(DrainPhase::Serving as u8),
+            in_flight: AtomicU32::new(0),
+            connections: Mutex::new(Slab::new()),
+            emptied: Notify::new(),
+        })
+    }
+
+    /// How far a shutdown has got.
+    pub fn phase(&self) -> DrainPhase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => DrainPhase::Serving,
+            1 => DrainPhase::Draining,
+            _ => DrainPhase::Cut,
+        }
+    }
+
+    /// Goes on to `phase` and tells every connection. Never goes back.
+    pub fn advance(&self, phase: DrainPhase) {
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+        let wakers: Vec<Waker> =
+            self.connections().iter().filter_map(|(_, waker)| waker.clone()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until no connection is open.
+    pub async fn emptied(&self) {
+        loop {
+            let notified = self.emptied.notified();
+            if self.connections().is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        self.connections().len()
+    }
+
+    /// How many requests wait for the end of their response.
+    pub fn requests_in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The access log.
+    pub fn access_log(&self) -> &AccessLog {
+        &self.access_log
+    }
+
+    /// Writes out what the access log holds. Call before the loop goes to sleep.
+    pub fn flush_access_log(&self) {
+        self.access_log.flush();
+    }
+
+    /// Writes an access line, if a response was sent and lines are wanted.
+    pub(crate) fn log_access(
+        &self,
+        peer: &ConnectionInfo,
+        request: Option<&RequestLine>,
+        status: u16,
+    ) {
+        if let Some(request) = request.filter(|_| status != 0) {
+            self.access_log.write(&Record { peer, request, status });
+        }
+    }
+
+    pub(crate) fn may_accept(&self) -> bool {
+        self.telemetry.may_accept()
+    }
+
+    pub(crate) fn request_started(&self, now: Instant) {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.telemetry.request_started(in_flight, now);
+    }
+
+    pub(crate) fn request_finished(&self, status: u16, started: Instant, now: Instant) {
+        let in_flight = self.in_flight.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        let duration = now.saturating_duration_since(started);
+        self.telemetry.request_finished(in_flight, status, duration, now);
+    }
+
+    /// The `date` line for the moment `now`.
+    pub(crate) fn date_line(&self, now: Instant) -> [u8; crate::date::LENGTH] {
+        self.date.at(now)
+    }
+
+    /// What the server adds to a response.
+    pub(crate) fn server_fields<'a>(&'a self, date: &'a [u8]) -> ServerFields<'a> {
+        ServerFields {
+            date: if self.options.date { date } else { &[] },
+            server: &self.options.server_field,
+            extra: &self.options.extra_fields,
+        }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a connection for as long as the returned entry lives.
+    pub(crate) fn enter(self: &Arc<Self>) -> Entry<A> {
+        let mut connections = self.connections();
+        let key = connections.insert(None);
+        self.telemetry.connection_opened(clamp(connections.len()));
+        drop(connections);
+        Entry { service: Arc::clone(self), key }
+    }
+}
+
+/// One connection in a service's list.
+pub(crate) struct Entry<A: App> {
+    pub(crate) service: Arc<Service<A>>,
+    key: usize,
+}
+
+impl<A: App> Entry<A> {
+    /// Leaves the waker that a drain uses.
+    pub(crate) fn register(&self, waker: &Waker) {
+        if let Some(place) = self.service.connections().get_mut(self.key) {
+            *place = Some(waker.clone());
+        }
+    }
+}
+
+impl<A: App> Drop for Entry<A> {
+    fn drop(&mut self) {
+        let mut connections = self.service.connections();
+        connections.try_remove(self.key);
+        let open = connections.len();
+        drop(connections);
+        self.service.telemetry.connection_closed(clamp(open));
+        if open == 0 {
+            self.service.emptied.notify_waiters();
+        }
+    }
+}
+
+fn clamp(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

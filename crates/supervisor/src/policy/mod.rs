@@ -1,0 +1,255 @@
+//! The supervisor's decisions: `(state, event, now) -> actions`, without processes or clocks.
+//!
+//! Owns: how many workers there should be, when one is started, replaced, drained or killed, and
+//! when all of it ends with which exit code. Must not know: how any of that is done (`run`), what
+//! time it is (an argument) or chance (a seed).
+//!
+//! [`Policy`] compares what there is with what there should be after every event; what a worker goes
+//! through is in `machine.rs`, what there should be in `target.rs`. Two small machines exist.
+//!
+//! One per worker process:
+//!
+//! ```text
+//!  Spawn          WorkerReady          replaced, scaled down, stop: Drain
+//! -------> Starting -------> Ready ------------------------------------.
+//!             |  stop: Terminate                                       v
+//!             |  WorkerFailedToStart                                   |
+//!             |------------------------------------------------->  Leaving
+//!             |  too late: Kill                                        | too late: Kill
+//!             '-------------------------------.                        v
+//!                                              '------------------> Killed
+//!
+//! WorkerExited ends it from every state; from Starting and Ready it is a death, and counts.
+//! ```
+//!
+//! One for the whole, plus at most one rollout at a time while it is running:
+//!
+//! ```text
+//!            StopRequested, failed start-up, crash loop       no worker left
+//! Running ------------------------------------------> Stopping -------------> Exited
+//!
+//! Rollout:  replacement Spawn ---- ready ----> old one Drain ---- exited ----> next
+//!                  '---- failed: the old one stays, the rest of a reload is dropped
+//! ```
+//!
+//! The rules beside the diagrams:
+//!
+//! - A worker has a stable index, 0 to N-1. Its replacement has the same index and a spare slot, so
+//!   that both can live; the old one leaves only when the new one is ready.
+//! - Rollouts go one at a time and wait for the old process to be gone: there is never more than one
+//!   worker too many, which is what a memory limit has room for. None begins while a worker is starting anyway.
+//! - A worker that dies is replaced at once; when it dies again, after a delay that doubles (see
+//!   `backoff`). A worker that stayed ready for [`STABLE`] clears its index's record.
+//! - If no worker ever became ready, the first failed start ends everything: nothing was working
+//!   that could be kept, and whoever started us should learn of it.
+
+mod backoff;
+mod machine;
+mod notice;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use machine::Policy;
+pub use notice::{Notice, Reason};
+
+/// A worker that was ready for this long is healthy: its earlier deaths are forgotten.
+pub const STABLE: Duration = Duration::from_secs(60);
+/// This many deaths within [`CRASH_WINDOW`] are a crash loop.
+pub const CRASH_LIMIT: usize = 10;
+/// The time over which deaths are counted.
+pub const CRASH_WINDOW: Duration = Duration::from_secs(60);
+/// What a worker gets beyond the graceful limit: at the limit it cancels what still runs, lets the application shut down
+/// and leaves threads that hang behind, a second for each.
+pub const KILL_MARGIN: Duration = Duration::from_secs(4);
+/// A second stop within this time is the first one again, not somebody in a hurry.
+pub const SAME_STOP: Duration = Duration::from_millis(200);
+/// How long a worker that reported a failed start, or was told to quit, may take to exit.
+pub const EXIT_LIMIT: Duration = Duration::from_secs(5);
+/// After a failed replacement, how long until a worker that wants to be recycled gets another try.
+pub const RECYCLE_RETRY: Duration = Duration::from_secs(30);
+
+/// A process number.
+pub type Pid = u32;
+
+/// What the policy is to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicySettings {
+    /// How many workers there should be at first.
+    pub workers: usize,
+    /// How many processes there may be at one time; one is kept for a replacement.
+    pub slots: usize,
+    /// How long a draining worker may take; `None` is no limit.
+    pub graceful: Option<Duration>,
+    /// How long a worker may take to become ready; `None` is no limit.
+    pub startup: Option<Duration>,
+    /// What the jitter of the back-off grows from.
+    pub seed: u64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The process asked for by [`Action::Spawn`] exists.
+    Spawned {
+        /// The slot of the action.
+        slot: usize,
+        /// Its number.
+        pid: Pid,
+    },
+    /// The process asked for by [`Action::Spawn`] could not be made.
+    SpawnFailed {
+        /// The slot of the action.
+        slot: usize,
+        /// Why.
+        message: String,
+    },
+    /// A worker takes connections.
+    WorkerReady {
+        /// Which.
+        pid: Pid,
+    },
+    /// A worker says that it cannot start; it exits next.
+    WorkerFailedToStart {
+        /// Which.
+        pid: Pid,
+        /// Why, in its own words.
+        message: String,
+    },
+    /// A worker was reaped.
+    WorkerExited {
+        /// Which.
+        pid: Pid,
+        /// How.
+        exit: Exit,
+    },
+    /// A worker asks to be replaced.
+    WorkerWantsRecycle {
+        /// Which.
+        pid: Pid,
+    },
+    /// TERM or INT; the second one forces.
+    StopRequested,
+    /// QUIT: stop without draining.
+    QuitRequested,
+    /// HUP: replace all workers.
+    ReloadRequested,
+    /// TTIN: one worker more.
+    ScaleUp,
+    /// TTOU: one worker less.
+    ScaleDown,
+    /// [`Policy::next_deadline`] has passed.
+    Tick,
+}
+
+/// Something to do, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start a worker, and answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn {
+        /// The scoreboard slot, free until now.
+        slot: usize,
+        /// The worker's stable number.
+        index: usize,
+        /// Which start of a worker this is, rising.
+        generation: u32,
+    },
+    /// Order a worker to drain.
+    Drain {
+        /// Which.
+        pid: Pid,
+    },
+    /// Order a worker that may not be listening yet to drain, and send it TERM: a program that has
+    /// not got round to handling it just ends, which loses nothing before it is ready.
+    Terminate {
+        /// Which.
+        pid: Pid,
+    },
+    /// Order a worker to exit now.
+    Quit {
+        /// Which.
+        pid: Pid,
+    },
+    /// Send KILL.
+    Kill {
+        /// Which.
+        pid: Pid,
+    },
+    /// The first worker is ready: say where the server listens.
+    AnnounceRunning,
+    /// Close the listening sockets: what the workers close next is then closed for good, and new
+    /// connections are refused instead of waiting in a queue that nobody empties.
+    CloseListeners,
+    /// Write a line to the log.
+    Log(Notice),
+    /// End the supervisor. The last action there is.
+    Exit {
+        /// With this code.
+        code: u8,
+    },
+}
+
+impl Exit {
+    /// Killed by the signal that nobody can handle.
+    const SIGKILL: Self = Self::Signal(9);
+
+    /// Whether a worker that was told to leave left in a way that we know: by itself, by a signal
+    /// that came to the whole process group, or killed by us.
+    fn is_orderly(self) -> bool {
+        match self {
+            Self::Code(_) => true,
+            Self::Signal(number) => {
+                matches!(signal_name(number), Some("SIGINT" | "SIGQUIT" | "SIGTERM" | "SIGKILL"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal(number) => match signal_name(number) {
+                Some(name) => write!(f, "was killed by {name}"),
+                None => write!(f, "was killed by signal {number}"),
+            },
+        }
+    }
+}
+
+/// The name of a signal by Linux's number on the platforms we run on.
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}

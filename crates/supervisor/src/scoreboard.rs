@@ -1,0 +1,458 @@
+//! The scoreboard: one page of counters per worker, shared by all processes of one server.
+//!
+//! Owns: the layout of a slot and the meaning of its numbers. Must not know: who takes which
+//! connection (the balance rule reads these numbers elsewhere), or what a metric is called.
+//!
+//! Each worker writes its own slot, from its loop's thread alone; everybody reads all of them and
+//! disturbs nobody: numbers that change at different rates lie on different cache lines. As there
+//! is one writer, counting is a load and a store, not a locked instruction. A reader may see two
+//! counters of one request a moment apart; nothing here is a lock.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::sys::shared::SharedSlots;
+
+/// Bytes of one slot: a page, so that a worker's counters share no cache line with another's.
+pub(crate) const SLOT_SIZE: usize = 4096;
+/// The most slots a scoreboard can have, so the most worker processes alive at one time.
+pub const MAX_SLOTS: usize = 256;
+/// Buckets of the latency histogram; their limits are the writer's choice.
+pub const LATENCY_BUCKETS: usize = 32;
+/// Status classes 1xx to 5xx.
+const CLASSES: usize = 5;
+
+/// Where a worker is in its life.
+///
+/// ```text
+/// Empty -> Starting -> Ready -> Draining -> Gone -> Empty
+///              `--------------------------^
+/// ```
+///
+/// The supervisor writes `Starting`, `Gone` and `Empty`, the worker `Ready` and `Draining`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Phase {
+    /// No worker has the slot.
+    Empty = 0,
+    /// The process exists and is not ready yet.
+    Starting = 1,
+    /// It takes connections.
+    Ready = 2,
+    /// It finishes what it has and takes nothing new.
+    Draining = 3,
+    /// It is dead and not yet forgotten.
+    Gone = 4,
+}
+
+impl Phase {
+    fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Starting,
+            2 => Self::Ready,
+            3 => Self::Draining,
+            4 => Self::Gone,
+            _ => Self::Empty,
+        }
+    }
+}
+
+/// Own cache lines: 128 bytes, because x86 fetches lines in pairs.
+#[repr(C, align(128))]
+struct Line<T>(T);
+
+#[repr(C)]
+struct Identity {
+    pid: AtomicU32,
+    generation: AtomicU32,
+    phase: AtomicU32,
+}
+
+#[repr(C)]
+struct Load {
+    connections: AtomicU64,
+    requests_in_flight: AtomicU64,
+}
+
+#[repr(C)]
+struct Totals {
+    accepted: AtomicU64,
+    requests: AtomicU64,
+    responses: [AtomicU64; CLASSES],
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+/// The numbers of one worker.
+///
+/// Any process may read any slot. Only the loop's thread of the worker that owns the slot may call
+/// the counting methods: two writers would lose counts (nothing worse).
+#[repr(C, align(4096))]
+pub struct Slot {
+    identity: Line<Identity>,
+    running_since_ns: Line<AtomicU64>,
+    load: Line<Load>,
+    totals: Line<Totals>,
+    latency: Line<[AtomicU64; LATENCY_BUCKETS]>,
+}
+
+const _: () = assert!(size_of::<Slot>() == SLOT_SIZE, "a slot is exactly one page");
+
+/// Adds with one writer: a plain load and store.
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+}
+
+/// Takes one off, never below zero: a gauge that is wrong by one must not read as 2^64.
+fn take_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+}
+
+impl Slot {
+    /// The process that has the slot, 0 for none.
+    pub fn pid(&self) -> u32 {
+        self.identity.0.pid.load(Ordering::Relaxed)
+    }
+
+    /// Which start of a worker this is: unique and rising over the life of a supervisor.
+    pub fn generation(&self) -> u32 {
+        self.identity.0.generation.load(Ordering::Relaxed)
+    }
+
+    /// Where the worker is in its life. Whoever sees `Ready` sees everything written before it.
+    pub fn phase(&self) -> Phase {
+        Phase::from_number(self.identity.0.phase.load(Ordering::Acquire))
+    }
+
+    /// Moves the worker to another phase.
+    pub fn set_phase(&self, phase: Phase) {
+        self.identity.0.phase.store(phase as u32, Ordering::Release);
+    }
+
+    /// Writes the process number.
+    pub fn set_pid(&self, pid: u32) {
+        self.identity.0.pid.store(pid, Ordering::Relaxed);
+    }
+
+    /// Since when the loop has been running ([`monotonic_ns`]); 0 while it is parked.
+    pub fn running_since_ns(&self) -> u64 {
+        self.running_since_ns.0.load(Ordering::Relaxed)
+    }
+
+    /// The loop runs since `now_ns`: it unparked, or ended one turn and began the next.
+    pub fn set_running(&self, now_ns: u64) {
+        self.running_since_ns.0.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// The loop is about to sleep in the kernel.
+    pub fn set_parked(&self) {
+        self.running_since_ns.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> u64 {
+        self.load.0.connections.load(Ordering::Relaxed)
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        add(&self.load.0.connections, 1);
+        add(&self.totals.0.accepted, 1);
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        take_one(&self.load.0.connections);
+    }
+
+    /// Requests begun and not finished.
+    pub fn requests_in_flight(&self) -> u64 {
+        self.load.0.requests_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A request began.
+    pub fn request_started(&self) {
+        add(&self.load.0.requests_in_flight, 1);
+        add(&self.totals.0.requests, 1);
+    }
+
+    /// A request ended, with or without a response.
+    pub fn request_finished(&self) {
+        take_one(&self.load.0.requests_in_flight);
+    }
+
+    /// A response with this status was sent. A number outside 100 to 599 is not counted.
+    pub fn response_sent(&self, status: u16) {
+        if let Some(counter) = self.class(status / 100) {
+            add(counter, 1);
+        }
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted_total(&self) -> u64 {
+        self.totals.0.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Requests begun so far.
+    pub fn requests_total(&self) -> u64 {
+        self.totals.0.requests.load(Ordering::Relaxed)
+    }
+
+    /// Responses of one status class, 1 for 1xx to 5 for 5xx; 0 for any other class.
+    pub fn responses_total(&self, class: u16) -> u64 {
+        self.class(class).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn class(&self, class: u16) -> Option<&AtomicU64> {
+        self.totals.0.responses.get(usize::from(class.checked_sub(1)?))
+    }
+
+    /// Bytes read from clients so far.
+    pub fn bytes_in_total(&self) -> u64 {
+        self.totals.0.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes read.
+    pub fn add_bytes_in(&self, bytes: u64) {
+        add(&self.totals.0.bytes_in, bytes);
+    }
+
+    /// Bytes written to clients so far.
+    pub fn bytes_out_total(&self) -> u64 {
+        self.totals.0.bytes_out.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes written.
+    pub fn add_bytes_out(&self, bytes: u64) {
+        add(&self.totals.0.bytes_out, bytes);
+    }
+
+    /// Requests counted in one bucket of the latency histogram; 0 for a bucket that is not there.
+    pub fn latency_total(&self, bucket: usize) -> u64 {
+        self.latency.0.get(bucket).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Counts a request in a bucket; one past the end counts in the last.
+    pub fn count_latency(&self, bucket: usize) {
+        if let Some(counter) = self.latency.0.get(bucket.min(LATENCY_BUCKETS - 1)) {
+            add(counter, 1);
+        }
+    }
+
+    /// Gives the slot to a new worker: every number back to zero, then `Starting`.
+    ///
+    /// Only for the supervisor, and only while no process has the slot.
+    pub(crate) fn assign(&self, generation: u32) {
+        self.clear();
+        self.identity.0.generation.store(generation, Ordering::Relaxed);
+        self.set_phase(Phase::Starting);
+    }
+
+    /// Empties the slot after its worker was reaped.
+    pub(crate) fn release(&self) {
+        self.clear();
+    }
+
+    fn clear(&self) {
+        self.set_phase(Phase::Empty);
+        let Totals { accepted, requests, responses, bytes_in, bytes_out } = &self.totals.0;
+        let Load { connections, requests_in_flight } = &self.load.0;
+        let single = [
+            accepted,
+            requests,
+            bytes_in,
+            bytes_out,
+            connections,
+            requests_in_flight,
+            &self.running_since_ns.0,
+        ];
+        for counter in single.into_iter().chain(responses).chain(&self.latency.0) {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.set_pid(0);
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("pid", &self.pid())
+            .field("generation", &self.generation())
+            .field("phase", &self.phase())
+            .field("connections", &self.connections())
+            .field("requests_in_flight", &self.requests_in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+/// All slots of one server, in memory shared by its processes.
+#[derive(Debug)]
+pub struct Scoreboard {
+    shared: SharedSlots,
+}
+
+impl Scoreboard {
+    /// Makes a scoreboard of `slots` empty slots, 1 to [`MAX_SLOTS`].
+    pub fn create(slots: usize) -> io::Result<Self> {
+        if !(1..=MAX_SLOTS).contains(&slots) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "1 to 256 slots"));
+        }
+        Ok(Self { shared: SharedSlots::create(slots)? })
+    }
+
+    /// Opens the scoreboard that another process made.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { shared: SharedSlots::map(fd)? })
+    }
+
+    /// One slot.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such slot: the number comes from the supervisor, which checked it.
+    pub fn slot(&self, number: usize) -> &Slot {
+        &self.shared.slots()[number]
+    }
+
+    /// All slots, empty ones included.
+    pub fn slots(&self) -> &[Slot] {
+        self.shared.slots()
+    }
+
+    /// How many slots there are.
+    pub fn len(&self) -> usize {
+        self.shared.slots().len()
+    }
+
+    /// Never true: a scoreboard has at least one slot.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl AsFd for Scoreboard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.as_fd()
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds: the same in all processes of the machine, never 0 in practice.
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_written_through_one_mapping_are_read_through_another() {
+        let ours = Scoreboard::create(3).unwrap();
+        let theirs = Scoreboard::from_fd(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        assert_eq!(theirs.len(), 3);
+
+        theirs.slot(1).connection_opened();
+        theirs.slot(1).request_started();
+        theirs.slot(1).response_sent(404);
+        theirs.slot(1).count_latency(7);
+        theirs.slot(1).set_running(42);
+        theirs.slot(1).set_phase(Phase::Ready);
+
+        assert_eq!(ours.slot(1).connections(), 1);
+        assert_eq!(ours.slot(1).accepted_total(), 1);
+        assert_eq!(ours.slot(1).requests_in_flight(), 1);
+        assert_eq!(ours.slot(1).responses_total(4), 1);
+        assert_eq!(ours.slot(1).latency_total(7), 1);
+        assert_eq!(ours.slot(1).running_since_ns(), 42);
+        assert_eq!(ours.slot(1).phase(), Phase::Ready);
+        assert_eq!(ours.slot(0).connections(), 0);
+        assert_eq!(ours.slot(2).phase(), Phase::Empty);
+    }
+
+    #[test]
+    fn a_slot_given_to_a_new_worker_starts_at_zero() {
+        let board = Scoreboard::create(1).unwrap();
+        let slot = board.slot(0);
+        slot.set_pid(99);
+        slot.connection_opened();
+        slot.request_started();
+        for status in [100, 200, 300, 400, 500] {
+            slot.response_sent(status);
+        }
+        slot.add_bytes_in(10);
+        slot.add_bytes_out(20);
+        slot.set_running(5);
+        slot.count_latency(usize::MAX);
+
+        slot.assign(7);
+
+        assert_eq!((slot.pid(), slot.generation(), slot.phase()), (0, 7, Phase::Starting));
+        assert_eq!(slot.connections() + slot.requests_in_flight() + slot.running_since_ns(), 0);
+        assert_eq!(slot.accepted_total() + slot.requests_total(), 0);
+        assert_eq!(slot.bytes_in_total() + slot.bytes_out_total(), 0);
+        assert_eq!((1..=5).map(|class| slot.responses_total(class)).sum::<u64>(), 0);
+        assert_eq!((0..LATENCY_BUCKETS).map(|bucket| slot.latency_total(bucket)).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn a_gauge_never_goes_below_zero() {
+        let board = Scoreboard::create(1).unwrap();
+        board.slot(0).connection_closed();
+        board.slot(0).request_finished();
+        assert_eq!(board.slot(0).connections(), 0);
+        assert_eq!(board.slot(0).requests_in_flight(), 0);
+    }
+
+    #[test]
+    fn impossible_statuses_and_buckets_are_harmless() {
+        let board = Scoreboard::create(1).unwrap();
+        for status in [0, 99, 600, u16::MAX] {
+            board.slot(0).response_sent(status);
+        }
+        board.slot(0).count_latency(LATENCY_BUCKETS);
+        assert_eq!((0..=9).map(|class| board.slot(0).responses_total(class)).sum::<u64>(), 0);
+        assert_eq!(board.slot(0).latency_total(LATENCY_BUCKETS - 1), 1);
+        assert_eq!(board.slot(0).latency_total(LATENCY_BUCKETS), 0);
+    }
+
+    #[test]
+    fn the_number_of_slots_is_bounded() {
+        assert!(Scoreboard::create(0).is_err());
+        assert!(Scoreboard::create(MAX_SLOTS + 1).is_err());
+        assert_eq!(Scoreboard::create(MAX_SLOTS).unwrap().len(), MAX_SLOTS);
+    }
+
+    #[test]
+    fn a_descriptor_that_is_no_scoreboard_is_refused() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(Scoreboard::from_fd(null.into()).is_err());
+        let unsealed = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&unsealed, 4096).unwrap();
+        assert!(Scoreboard::from_fd(unsealed).is_err());
+    }
+
+    #[test]
+    fn the_hot_counters_lie_on_different_cache_lines() {
+        let offsets = [
+            std::mem::offset_of!(Slot, identity),
+            std::mem::offset_of!(Slot, running_since_ns),
+            std::mem::offset_of!(Slot, load),
+            std::mem::offset_of!(Slot, totals),
+            std::mem::offset_of!(Slot, latency),
+        ];
+        let lines: std::collections::BTreeSet<_> = offsets.iter().map(|o| o / 128).collect();
+        assert_eq!(lines.len(), offsets.len());
+    }
+
+    #[test]
+    fn the_clock_moves_forward() {
+        let first = monotonic_ns();
+        assert!(first > 0);
+        assert!(monotonic_ns() >= first);
+    }
+}

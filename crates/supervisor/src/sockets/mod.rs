@@ -1,0 +1,142 @@
+//! The listening sockets: made once by the supervisor, inherited by every worker.
+//!
+//! Owns: turning configured addresses into listening sockets, and their names in the log. Must not
+//! know: what is spoken on them, TLS included.
+
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod unix;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use rsgi_config::BindAddr;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketType};
+use socket2::SockRef;
+
+use crate::error::BindError;
+use crate::sys::descriptor::adopt;
+use unix::SocketFile;
+
+/// The first descriptor of socket activation, `SD_LISTEN_FDS_START` in `sd_listen_fds(3)`.
+const ACTIVATION_START: RawFd = 3;
+
+/// What kind of socket a listener is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// TCP over IPv4 or IPv6.
+    Tcp,
+    /// A Unix stream socket.
+    Unix,
+}
+
+/// A listening, non-blocking socket.
+///
+/// The one that made a Unix socket's file removes it when dropped, if the file is still the same;
+/// the copies that workers inherit leave it alone. So the process that bound keeps this value for as
+/// long as it listens; a socket taken out of it must not outlive the rest.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub fd: OwnedFd,
+    /// Where it listens, as people write it: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
+    pub address: String,
+    /// What kind of socket it is.
+    pub kind: ListenerKind,
+    #[expect(dead_code, reason = "its drop removes the file")]
+    file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// A listener that the supervisor passed on, with the name it gave it.
+    pub(crate) fn inherited(fd: OwnedFd, address: String) -> io::Result<Self> {
+        let kind = kind_of(&fd)?;
+        Ok(Self { fd, address, kind, file: None })
+    }
+}
+
+/// Binds every address, in order. All or nothing: on an error the ones already bound are closed.
+pub fn bind_all(addresses: &[BindAddr], backlog: i32) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match address {
+            BindAddr::Tcp { host, port } => listeners.extend(tcp::bind(host, *port, backlog)?),
+            BindAddr::Unix { path, permissions } => {
+                listeners.push(unix::bind(path, *permissions, backlog)?);
+            }
+            BindAddr::Fd(fd) => listeners.push(take_over(*fd)?),
+        }
+    }
+    Ok(listeners)
+}
+
+/// The sockets that a service manager passed to process `pid`, by the values of `LISTEN_PID` and
+/// `LISTEN_FDS`; none if they are absent or meant for another process. See `sd_listen_fds(3)`.
+pub fn activated(
+    pid: u32,
+    listen_pid: Option<&str>,
+    listen_fds: Option<&str>,
+) -> Result<Vec<Listener>, BindError> {
+    let (Some(listen_pid), Some(listen_fds)) = (listen_pid, listen_fds) else {
+        return Ok(Vec::new());
+    };
+    if listen_pid.parse() != Ok(pid) {
+        return Ok(Vec::new());
+    }
+    let malformed = || BindError::Activation { value: listen_fds.to_owned() };
+    let count: u16 = listen_fds.parse().map_err(|_| malformed())?;
+    (0..RawFd::from(count)).map(|n| take_over(ACTIVATION_START + n)).collect()
+}
+
+/// Makes a listener of a socket that this process was started with.
+fn take_over(number: RawFd) -> Result<Listener, BindError> {
+    let fd = adopt(number).map_err(|error| match rustix::io::Errno::from_io_error(&error) {
+        Some(rustix::io::Errno::BADF) => BindError::NotOpen { fd: number },
+        _ => BindError::Io { address: format!("fd://{number}"), source: error },
+    })?;
+    let failed = |source| BindError::Io { address: format!("fd://{number}"), source };
+    let is_listener = kind_of(&fd).is_ok()
+        && rustix::net::sockopt::socket_acceptconn(&fd).is_ok_and(|listening| listening);
+    if !is_listener {
+        return Err(BindError::NotListening { fd: number });
+    }
+    SockRef::from(&fd).set_nonblocking(true).map_err(failed)?;
+    let address = name_of(&fd).map_err(failed)?;
+    Listener::inherited(fd, address).map_err(failed)
+}
+
+/// The kind of a stream socket; an error for anything else.
+fn kind_of(fd: &OwnedFd) -> io::Result<ListenerKind> {
+    let unsuitable = || io::Error::new(io::ErrorKind::InvalidInput, "not a stream socket");
+    if rustix::net::sockopt::socket_type(fd)? != SocketType::STREAM {
+        return Err(unsuitable());
+    }
+    match rustix::net::sockopt::socket_domain(fd)? {
+        AddressFamily::INET | AddressFamily::INET6 => Ok(ListenerKind::Tcp),
+        AddressFamily::UNIX => Ok(ListenerKind::Unix),
+        _ => Err(unsuitable()),
+    }
+}
+
+/// Where a socket listens, as people write it.
+fn name_of(fd: &impl AsFd) -> io::Result<String> {
+    let address = SockRef::from(fd).local_addr()?;
+    if let Some(address) = address.as_socket() {
+        return Ok(format!("http://{address}"));
+    }
+    if let Some(path) = address.as_pathname() {
+        return Ok(format!("unix:{}", path.display()));
+    }
+    if let Some(name) = address.as_abstract_namespace() {
+        return Ok(format!("unix:@{}", String::from_utf8_lossy(name)));
+    }
+    Ok("unix:".to_owned())
+}
+
+/// Makes the socket non-inheritable and non-blocking, the state every listener of ours is in.
+fn prepare(socket: &socket2::Socket) -> io::Result<()> {
+    fcntl_setfd(socket, FdFlags::CLOEXEC)?;
+    socket.set_nonblocking(true)
+}

@@ -1,0 +1,43 @@
+"""rsgi: an ASGI server in Rust.
+
+One process per worker, one event loop per worker, no thread count.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+#: Read by the allocator of the native half when it is loaded. It would take its first arena at once
+#: otherwise, and where the kernel has huge pages that is 4 MB a process before anything is used.
+_ARENA = "MIMALLOC_ARENA_EAGER_COMMIT"
+
+if _ARENA in os.environ:
+    importlib.import_module("rsgi._native")
+else:
+    os.environ[_ARENA] = "0"
+    importlib.import_module("rsgi._native")
+    del os.environ[_ARENA]
+
+if TYPE_CHECKING:
+    from rsgi._event_loop import EventLoop, new_event_loop
+    from rsgi._native import ClientDisconnected
+    from rsgi._run import run
+
+__all__ = ["ClientDisconnected", "EventLoop", "new_event_loop", "run"]
+
+_HOMES = {
+    "ClientDisconnected": "rsgi._native",
+    "EventLoop": "rsgi._event_loop",
+    "new_event_loop": "rsgi._event_loop",
+    "run": "rsgi._run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The command imports this package, too, and has no use for asyncio: `rsgi --help` is quick.
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

@@ -1,0 +1,49 @@
+"""Serving from a program: `rsgi.run(app)`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rsgi._command import worker_command
+from rsgi._native import Worker, supervise_keywords
+
+
+def run(app: str | Callable[..., Any], **settings: Any) -> None:
+    """Serve `app` until SIGINT or SIGTERM.
+
+    `app` is an ASGI application, or an import string such as `"main:app"`. `settings` are the
+    command's options with underscores: `host="0.0.0.0"`, `port=8000`, `workers=4`. With an import
+    string and several workers, a supervisor starts a process for each; otherwise the application
+    runs in this process and this thread.
+
+    Raises `ValueError` or `TypeError` for settings that are wrong, and `SystemExit` with the
+    command's exit status if serving failed.
+    """
+    if isinstance(app, str) and int(settings.get("workers") or 1) > 1:
+        status = supervise_keywords({"app": app, **settings}, worker_command())
+    elif int(settings.get("workers") or 1) > 1:
+        raise ValueError('several workers need an import string: rsgi.run("module:app", workers=2)')
+    else:
+        status = _run_here(app, settings)
+    if status:
+        sys.exit(status)
+
+
+def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:
+    from rsgi._importer import ApplicationError, check, load
+    from rsgi._serving import serve
+
+    named = {"app": app} if isinstance(app, str) else {}
+    worker = Worker.alone({**named, **settings})
+    try:
+        if worker.target is not None:
+            application = load(worker.target, factory=worker.factory, app_dir=worker.app_dir)
+        else:
+            application = check(app() if worker.factory and callable(app) else app, repr(app))
+    except ApplicationError as error:
+        worker.fail(f"Error loading ASGI app: {error}")
+        return worker.exit_status
+    worker.announce()
+    return serve(worker, application)

@@ -1,0 +1,76 @@
+"""Running a worker on an event loop, from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from rsgi._event_loop import new_event_loop
+from rsgi._native import Worker
+
+#: How long the process may take to end after its grace period: executors that hang are left behind.
+EXIT_GRACE = 1.0
+
+
+def serve(worker: Worker, application: Any) -> int:
+    """Serve until the worker is stopped and return the exit status."""
+    event_loop = new_event_loop()
+    asyncio.set_event_loop(event_loop)
+    try:
+        with _stop_signals(worker):
+            worker.serve(event_loop, application)
+            event_loop.run_forever()
+            _cancel_all_tasks(event_loop)
+            event_loop.run_until_complete(event_loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        event_loop.close()
+    return worker.exit_status
+
+
+def exit_soon(status: int, seconds: float) -> None:
+    """Make sure that the process ends, though a thread of the application's may hang."""
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
+@contextmanager
+def _stop_signals(worker: Worker) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop the worker: the first gracefully, the second at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        worker.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _cancel_all_tasks(event_loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what the application left running, as `asyncio.run` does."""
+    tasks = asyncio.all_tasks(event_loop)
+    if not tasks:
+        return
+    for task in tasks:
+        task.cancel()
+    event_loop.run_until_complete(asyncio.wait(tasks, timeout=EXIT_GRACE))

@@ -1,0 +1,48 @@
+"""The program of a worker process. Started by the supervisor only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from rsgi._native import Worker
+
+#: What is sent to a whole process group and is meant for the supervisor.
+SUPERVISORS_SIGNALS = (
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGWINCH,
+)
+
+
+def main() -> int:
+    """Serve what the supervisor was asked to serve and return the exit status."""
+    for number in SUPERVISORS_SIGNALS:
+        # A handler, not SIG_IGN: programs that the application starts do not inherit it.
+        signal.signal(number, lambda _number, _frame: None)
+    passed = os.environ.pop("RSGI_WORKER", None)
+    if passed is None:
+        sys.stderr.write("rsgi._worker is started by the supervisor only; run `rsgi` instead\n")
+        return 2
+    worker = Worker.inherited(passed)
+    os.environ["RSGI_WORKER_INDEX"] = str(worker.index)
+
+    from rsgi._importer import ApplicationError, load
+    from rsgi._serving import EXIT_GRACE, exit_soon, serve
+
+    try:
+        application = load(worker.target or "", factory=worker.factory, app_dir=worker.app_dir)
+    except ApplicationError as error:
+        worker.fail(f"Error loading ASGI app: {error}")
+        return worker.exit_status
+    status = serve(worker, application)
+    exit_soon(status, EXIT_GRACE)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Serving from a program: `rsgi.run`."""

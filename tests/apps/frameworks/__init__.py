@@ -1,0 +1,1 @@
+"""The same routes in every framework; `tests/frameworks` says what each must do."""

@@ -1,0 +1,1 @@
+"""The command line: what it accepts, what it says, how it exits."""

@@ -1,0 +1,1 @@
+"""The event loop, tested beside asyncio's own: every test runs on both."""

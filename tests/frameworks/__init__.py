@@ -1,0 +1,1 @@
+"""One set of behaviours, checked through every framework."""

@@ -1,0 +1,1 @@
+"""Several workers: replacement, balance, stopping."""

@@ -36,8 +36,13 @@ Shared = Callable[..., Server]
 
 
 def pytest_configure() -> None:
-    """Let a termination of the test run end it in order, so that no server is left behind."""
+    """Let a termination of the test run end it in order, so that no server is left behind.
+
+    A shell starts background jobs with INT ignored, and what they start inherits that: the tests
+    that send it would wait for ever.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

@@ -32,18 +32,13 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
 
 
 def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:
-    from rsgi._importer import ApplicationError, check, load
+    from rsgi._server import load_for
     from rsgi._serving import serve
 
     named = {"app": app} if isinstance(app, str) else {}
     worker = Worker.alone({**named, **settings})
-    try:
-        if worker.target is not None:
-            application = load(worker.target, factory=worker.factory, app_dir=worker.app_dir)
-        else:
-            application = check(app() if worker.factory and callable(app) else app, repr(app))
-    except ApplicationError as error:
-        worker.fail(f"Error loading ASGI app: {error}")
+    application = load_for(worker, app)
+    if application is None:
         return worker.exit_status
     worker.announce()
     return serve(worker, application)

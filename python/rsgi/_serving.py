@@ -25,7 +25,7 @@ def serve(worker: Worker, application: Any) -> int:
     asyncio.set_event_loop(event_loop)
     try:
         with _stop_signals(worker):
-            worker.serve(event_loop, application)
+            worker.serve(event_loop, application, _nothing, event_loop.stop)
             event_loop.run_forever()
             _cancel_all_tasks(event_loop)
             event_loop.run_until_complete(event_loop.shutdown_asyncgens())
@@ -46,6 +46,10 @@ def exit_soon(status: int, seconds: float) -> None:
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
+
+
+def _nothing() -> None:
+    """Be called where nobody waits for the start."""
 
 
 @contextmanager

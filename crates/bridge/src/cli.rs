@@ -35,6 +35,12 @@ pub(crate) fn supervise_keywords(
     Ok(py.detach(|| supervise(loaded, command)))
 }
 
+/// Raise what `supervise_keywords` and `Worker.alone` would raise for these settings.
+#[pyfunction]
+pub(crate) fn check_keywords(settings: &Bound<'_, PyDict>) -> PyResult<()> {
+    keywords::load(settings).map(drop)
+}
+
 /// Prints why no configuration came out.
 fn explain(error: &LoadError) -> u8 {
     let text = format!("{error}\n");

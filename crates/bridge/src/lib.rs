@@ -33,7 +33,7 @@ mod _native {
     #[pymodule_export]
     use crate::awaitable::{Awaitable, Done};
     #[pymodule_export]
-    use crate::cli::{main, supervise_keywords};
+    use crate::cli::{check_keywords, main, supervise_keywords};
     #[pymodule_export]
     use crate::errors::ClientDisconnected;
     #[pymodule_export]

@@ -8,7 +8,7 @@
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +67,7 @@ struct Control {
     stop: AtomicU8,
     stopped: Notify,
     status: AtomicU8,
+    has_started: AtomicBool,
 }
 
 /// What has been asked for; each is more urgent than the one before.
@@ -86,6 +87,7 @@ impl Control {
             stop: AtomicU8::new(Stop::No as u8),
             stopped: Notify::new(),
             status: AtomicU8::new(exit::CLEAN),
+            has_started: AtomicBool::new(false),
         })
     }
 
@@ -224,8 +226,21 @@ impl Worker {
         self.control.request(if asked && !is_supervised { Stop::Now } else { Stop::Graceful });
     }
 
-    /// Serve `application` on `event_loop`, which has to be run next and is stopped in the end.
-    fn serve(&self, event_loop: &Bound<'_, PyAny>, application: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Whether connections are accepted, or have been.
+    #[getter]
+    fn has_started(&self) -> bool {
+        self.control.has_started.load(Ordering::Relaxed)
+    }
+
+    /// Serve `application` on `event_loop`, which has to run or to be run next. `on_ready` is called
+    /// once connections are accepted, and `on_end` when all is over.
+    fn serve(
+        &self,
+        event_loop: &Bound<'_, PyAny>,
+        application: &Bound<'_, PyAny>,
+        on_ready: Bound<'_, PyAny>,
+        on_end: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let py = event_loop.py();
         let selector = event_loop
             .getattr(intern!(py, "_selector"))?
@@ -268,15 +283,12 @@ impl Worker {
             lifespan,
             control: Arc::clone(&self.control),
             grace: self.config.workers.timeout_graceful_shutdown,
+            on_ready: on_ready.unbind(),
         };
-        let event_loop = event_loop.clone().unbind();
+        let on_end = on_end.unbind();
         drop(handle.spawn(async move {
             run.to_end(listeners).await;
-            Python::attach(|py| {
-                if let Err(error) = event_loop.bind(py).call_method0(intern!(py, "stop")) {
-                    log::error!("cannot stop the event loop: {error}");
-                }
-            });
+            call_back(&on_end);
         }));
         Ok(())
     }
@@ -290,6 +302,14 @@ impl Worker {
         let jitter = RandomState::new().hash_one(std::process::id()) % spread;
         workers.limit_max_requests.map(|limit| limit.saturating_add(jitter))
     }
+}
+
+fn call_back(callback: &Py<PyAny>) {
+    Python::attach(|py| {
+        if let Err(error) = callback.call0(py) {
+            log::error!("a callback of the server's failed: {error}");
+        }
+    });
 }
 
 /// Takes what the application's import has left out of the garbage collector's sight: it lives as
@@ -336,6 +356,7 @@ struct Run {
     lifespan: LifespanRun,
     control: Arc<Control>,
     grace: Duration,
+    on_ready: Py<PyAny>,
 }
 
 impl Run {
@@ -427,6 +448,8 @@ impl Run {
         }
         self.board.set_phase(Phase::Ready);
         self.control.report(WorkerControl::ready);
+        self.control.has_started.store(true, Ordering::Relaxed);
+        call_back(&self.on_ready);
         tokio::select! {
             () = self.control.requested(Stop::Graceful) => {}
             () = self.recycle() => {}

@@ -91,6 +91,7 @@ fn options(config: &Config, command: Vec<OsString>) -> serde_json::Result<Superv
         },
         setup: serde_json::to_value(config)?,
         timeout_graceful_shutdown: Some(config.workers.timeout_graceful_shutdown),
+        shutdown_delay: config.workers.shutdown_delay,
         timeout_worker_startup: Some(config.workers.timeout_worker_startup),
     })
 }

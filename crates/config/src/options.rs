@@ -109,8 +109,12 @@ const DEFAULT_HEAD_SIZE: usize = ByteSize::kib(64).0 as usize;
 pub struct WorkerOptions {
     /// How many worker processes.
     pub workers: u32,
+    /// How long the server goes on accepting once it is to stop.
+    pub shutdown_delay: Duration,
     /// How long requests in flight may take once the server stops.
     pub timeout_graceful_shutdown: Duration,
+    /// When, after the same moment, responses that have begun are asked to end; none for never.
+    pub timeout_stream_shutdown: Option<Duration>,
     /// How long a worker may take to import the application and finish its startup.
     pub timeout_worker_startup: Duration,
     /// A worker is replaced after this many requests.
@@ -123,7 +127,9 @@ impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
             workers: 1,
+            shutdown_delay: Duration::ZERO,
             timeout_graceful_shutdown: Duration::from_secs(30),
+            timeout_stream_shutdown: Some(Duration::from_secs(10)),
             timeout_worker_startup: Duration::from_secs(60),
             limit_max_requests: None,
             limit_max_requests_jitter: 0,

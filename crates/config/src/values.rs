@@ -56,6 +56,20 @@ pub(crate) fn or_none<T>(
     }
 }
 
+/// What `read` makes of the text, or nothing for `auto`.
+pub(crate) fn or_auto<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, ParseError>,
+) -> Result<Option<T>, ParseError> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    match read(text) {
+        Ok(value) => Ok(Some(value)),
+        Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or auto"))),
+    }
+}
+
 /// A switch: on or off.
 pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {

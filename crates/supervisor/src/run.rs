@@ -38,6 +38,8 @@ pub struct SupervisorOptions {
     pub setup: serde_json::Value,
     /// How long a worker may take to finish what is running; `None` is no limit.
     pub timeout_graceful_shutdown: Option<Duration>,
+    /// How long the workers go on accepting once a stop was asked for.
+    pub shutdown_delay: Duration,
     /// How long a worker may take until it is ready; `None` is no limit.
     pub timeout_worker_startup: Option<Duration>,
 }
@@ -106,6 +108,7 @@ impl Supervisor {
                 workers: options.workers,
                 slots,
                 graceful: options.timeout_graceful_shutdown,
+                delay: options.shutdown_delay,
                 startup: options.timeout_worker_startup,
                 seed: monotonic_ns() ^ u64::from(std::process::id()),
             }),
@@ -165,6 +168,7 @@ impl Supervisor {
                     Action::Spawn { slot, index, generation } => {
                         events.push_back(self.spawn(Place { slot, index }, generation));
                     }
+                    Action::Announce { pid } => self.order(pid, &ToWorker::Announce),
                     Action::Drain { pid } => self.order(pid, &ToWorker::Drain),
                     Action::Quit { pid } => self.order(pid, &ToWorker::Quit),
                     Action::Terminate { pid } => {

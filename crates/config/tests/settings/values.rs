@@ -25,6 +25,23 @@ fn durations_are_seconds_or_have_a_unit() {
 }
 
 #[test]
+fn streams_have_a_third_of_the_grace_unless_it_is_said() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let table = [
+        ("", seconds(10)),
+        ("--timeout-graceful-shutdown 60", seconds(20)),
+        ("--timeout-stream-shutdown auto --timeout-graceful-shutdown 60", seconds(20)),
+        ("--timeout-stream-shutdown 5 --timeout-graceful-shutdown 60", seconds(5)),
+        ("--timeout-stream-shutdown 0", seconds(0)),
+        ("--timeout-stream-shutdown none", None),
+    ];
+    for (line, expected) in table {
+        let config = config(&format!("{line} m:a"));
+        assert_eq!(config.workers.timeout_stream_shutdown, expected, "{line}");
+    }
+}
+
+#[test]
 fn sizes_are_bytes_or_have_a_binary_unit() {
     let table = [
         ("0", 0),
@@ -167,6 +184,11 @@ fn every_setting_says_what_it_allows() {
         ("--timeout-keep-alive", &["x", "5d", "-1", "1.2.3", ".", "nan", "inf"], duration),
         ("--timeout-keep-alive", &["8785h", "999999999999999999999"], "a time of at most 366 days"),
         ("--timeout-graceful-shutdown", &["x"], duration),
+        (
+            "--timeout-stream-shutdown",
+            &["x"],
+            "seconds, or a number with ms, s, m or h, or none, or auto",
+        ),
         ("--timeout-request-header", &["x"], duration),
         ("--timeout-request-header", &["0", "0ms"], "more than 0 seconds"),
         ("--timeout-worker-startup", &["x"], duration),

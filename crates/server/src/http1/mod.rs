@@ -164,9 +164,6 @@ impl<T: Transport, A: App> Connection<T, A> {
                     .set(clock.now().checked_add(self.service().options.keep_alive_timeout));
             }
         }
-        if self.service().phase() >= DrainPhase::Draining && !self.has_head_bytes() {
-            return self.close(Close::Clean);
-        }
         self.read_head(cx, clock)
     }
 
@@ -202,6 +199,10 @@ impl<T: Transport, A: App> Connection<T, A> {
     }
 
     fn wait_for_head(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
+        // Only now: a request that has come already is answered.
+        if self.service().phase() >= DrainPhase::Draining && !self.has_head_bytes() {
+            return self.close(Close::Clean);
+        }
         if self.deadline.is_unset() {
             // A new connection: its first byte belongs to its first head.
             self.deadline.set(clock.now().checked_add(self.service().options.head_timeout));
@@ -283,6 +284,9 @@ impl<T: Transport, A: App> Connection<T, A> {
                     Applied::Abandoned => return self.abandon(clock),
                     Applied::Disconnected => return self.lose(clock),
                 }
+            } else {
+                // A client that does not read must not keep the application from hearing of it.
+                active.end_stream(&self.entry.service);
             }
             let Phase::Exchange(active) = &mut self.phase else {
                 return Progress::Again;

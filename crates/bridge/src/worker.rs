@@ -143,6 +143,11 @@ impl Worker {
         for notice in &loaded.notices {
             log::warn!("{notice}");
         }
+        let workers = &loaded.config.workers;
+        if workers.pid.is_some() || workers.user.is_some() || workers.group.is_some() {
+            let hint = "pid, user and group are the supervisor's: use the command, or an import string and several workers";
+            return Err(PyValueError::new_err(hint));
+        }
         let bind = &loaded.config.bind;
         let listeners = bind_all(&bind.addresses, options::backlog(bind))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;

@@ -4,11 +4,12 @@
 //! the values used when nothing is set; how they are spelled and documented is the table's
 //! business ([`crate::table`]), and a test keeps the two in step.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel};
+use crate::types::{Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -121,6 +122,12 @@ pub struct WorkerOptions {
     pub limit_max_requests: Option<u64>,
     /// Up to this many are added at random to [`Self::limit_max_requests`] in each worker.
     pub limit_max_requests_jitter: u64,
+    /// The file with the supervisor's process number.
+    pub pid: Option<PathBuf>,
+    /// The user that the supervisor becomes once the sockets are open, and so the workers.
+    pub user: Option<Account>,
+    /// The group; none for the user's own.
+    pub group: Option<Account>,
 }
 
 impl Default for WorkerOptions {
@@ -133,6 +140,9 @@ impl Default for WorkerOptions {
             timeout_worker_startup: Duration::from_secs(60),
             limit_max_requests: None,
             limit_max_requests_jitter: 0,
+            pid: None,
+            user: None,
+            group: None,
         }
     }
 }

@@ -7,7 +7,7 @@
 use crate::draft::StreamShutdown;
 use crate::setting::{Group, Kind, Setting, Variable};
 use crate::types::{
-    ByteSize, Lifespan, LogLevel, ParseError, parse_fd, parse_host, parse_port, unix_path,
+    Account, ByteSize, Lifespan, LogLevel, ParseError, parse_fd, parse_host, parse_port, unix_path,
 };
 use crate::values;
 
@@ -254,6 +254,39 @@ pub(crate) static SETTINGS: &[Setting] = &[
             let slot = &mut draft.config.workers.limit_max_requests_jitter;
             store(slot, values::at_least(text, 0))
         },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "pid",
+        aliases: &["pid_file", "pidfile"],
+        kind: Kind::Text,
+        placeholder: "FILE",
+        group: Group::Workers,
+        help: "file for the supervisor's process number",
+        doc: "Written once the addresses are bound, removed at the end. A file that names a process \
+              that runs is an error.",
+        read: |draft, text| store_some(&mut draft.config.workers.pid, values::path(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "user",
+        short: Some('u'),
+        placeholder: "USER",
+        group: Group::Workers,
+        help: "user to become once addresses are bound",
+        doc: "A name or a number. Supervisor and workers run as this user, with its groups; Unix \
+              sockets belong to it. A number without a name needs `--group`, too.",
+        read: |draft, text| store_some(&mut draft.config.workers.user, text.parse::<Account>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "group",
+        short: Some('g'),
+        placeholder: "GROUP",
+        group: Group::Workers,
+        help: "group to become, if not the user's own",
+        doc: "A name or a number.",
+        read: |draft, text| store_some(&mut draft.config.workers.group, text.parse::<Account>()),
         ..Setting::ROW
     },
     Setting {
@@ -509,7 +542,8 @@ mod tests {
             .filter(|setting| setting.group != Group::Compatibility && setting.default.is_empty())
             .map(|setting| setting.name)
             .collect();
-        let optional = ["app", "app_dir", "root_path", "bind", "uds", "fd", "header"];
+        let optional =
+            ["app", "app_dir", "root_path", "bind", "uds", "fd", "pid", "user", "group", "header"];
         assert_eq!(without, optional);
     }
 

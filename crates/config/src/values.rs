@@ -5,6 +5,7 @@
 //! have been right. Must not know which setting a text belongs to.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -144,6 +145,14 @@ pub(crate) fn choice(text: &str, words: &[&str]) -> Result<(), ParseError> {
     } else {
         Err(one_of(words))
     }
+}
+
+/// The path of a file.
+pub(crate) fn path(text: &str) -> Result<PathBuf, ParseError> {
+    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
+        return Err(ParseError::new("the path of a file"));
+    }
+    Ok(PathBuf::from(text))
 }
 
 /// The path an application is mounted on: empty, or `/`-led; a last `/` is dropped.

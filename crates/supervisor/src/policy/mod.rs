@@ -50,6 +50,7 @@
 mod backoff;
 mod machine;
 mod notice;
+mod summary;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ use std::time::Duration;
 
 pub use machine::Policy;
 pub use notice::{Notice, Reason};
+pub use summary::{Condition, Summary};
 
 /// A worker that was ready for this long is healthy: its earlier deaths are forgotten.
 pub const STABLE: Duration = Duration::from_secs(60);

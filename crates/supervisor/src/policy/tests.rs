@@ -951,6 +951,37 @@ fn without_a_free_slot_a_replacement_waits_until_one_is_free() {
     assert_eq!(story.exits(3), [spawn(2, 0, 5)]);
 }
 
+// --- summary ---
+
+#[test]
+fn the_summary_follows_the_life_of_the_server() {
+    use Condition::{Reloading, Running, Starting, Stopping};
+    let mut story = Story::starting(2);
+    let expect = |story: &Story, condition, ready, processes| {
+        let expected = Summary { condition, ready, wanted: 2, processes };
+        assert_eq!(story.policy.summary(), expected);
+    };
+    expect(&story, Starting, 0, 2);
+    story.on(Event::ReloadRequested);
+    expect(&story, Starting, 0, 2);
+    story.ready(1);
+    expect(&story, Reloading, 1, 2);
+    story.ready(2);
+    for (new, old) in [(3, 1), (4, 2)] {
+        expect(&story, Reloading, 2, 3);
+        story.ready(new);
+        expect(&story, Reloading, 2, 3);
+        story.exits(old);
+    }
+    expect(&story, Running, 2, 2);
+    story.policy.settings.delay = DELAY;
+    story.on(Event::StopRequested);
+    expect(&story, Stopping, 2, 2);
+    story.wait(DELAY);
+    story.exits(3);
+    expect(&story, Stopping, 0, 1);
+}
+
 // --- nonsense ---
 
 #[test]

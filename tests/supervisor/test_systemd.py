@@ -169,6 +169,7 @@ def test_the_watchdog_is_fed_as_long_as_the_supervisor_runs(serve: Serve) -> Non
             manager.wait_for("nothing")
     finally:
         server.signal(signal.SIGCONT)
+    manager.socket.settimeout(DEADLINE)
     manager.wait_for("WATCHDOG=1")
     manager.socket.close()
 

@@ -4,9 +4,10 @@
 //! canonical names are uvicorn's, short flags are gunicorn's; other spellings are aliases where
 //! the meaning (and the unit) is the same. Longer than other files because it is one table.
 
+use crate::draft::StreamShutdown;
 use crate::setting::{Group, Kind, Setting, Variable};
 use crate::types::{
-    ByteSize, Lifespan, LogLevel, ParseError, parse_fd, parse_host, parse_port, unix_path,
+    Account, ByteSize, Lifespan, LogLevel, ParseError, parse_fd, parse_host, parse_port, unix_path,
 };
 use crate::values;
 
@@ -167,6 +168,18 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "shutdown_delay",
+        placeholder: "TIME",
+        default: "0s",
+        group: Group::Workers,
+        help: "go on accepting so long on a stop",
+        doc: "For a load balancer that learns of the stop only now: in that time readiness is off, \
+              new connections are served, and every response says `connection: close`. The grace \
+              for requests begins behind it.",
+        read: |draft, text| store(&mut draft.config.workers.shutdown_delay, values::duration(text)),
+        ..Setting::ROW
+    },
+    Setting {
         name: "timeout_graceful_shutdown",
         aliases: &["graceful_timeout", "workers_kill_timeout"],
         placeholder: "TIME",
@@ -178,6 +191,27 @@ pub(crate) static SETTINGS: &[Setting] = &[
         read: |draft, text| {
             let slot = &mut draft.config.workers.timeout_graceful_shutdown;
             store(slot, values::duration(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "timeout_stream_shutdown",
+        placeholder: "TIME",
+        default: "auto",
+        group: Group::Workers,
+        help: "grace for streams on a stop, or none",
+        doc: "A response that has begun by then and has not ended is a stream: its application \
+              receives `http.disconnect`, may still send its last words, and ends by itself if it \
+              listens. `auto` is a third of `--timeout-graceful-shutdown`, `none` tells nobody. \
+              Counts from the same moment as that one.",
+        read: |draft, text| {
+            let read = |text: &str| values::or_none(text, values::duration);
+            draft.stream_shutdown = match values::or_auto(text, read)? {
+                None => StreamShutdown::Auto,
+                Some(None) => StreamShutdown::Never,
+                Some(Some(limit)) => StreamShutdown::After(limit),
+            };
+            Ok(())
         },
         ..Setting::ROW
     },
@@ -220,6 +254,39 @@ pub(crate) static SETTINGS: &[Setting] = &[
             let slot = &mut draft.config.workers.limit_max_requests_jitter;
             store(slot, values::at_least(text, 0))
         },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "pid",
+        aliases: &["pid_file", "pidfile"],
+        kind: Kind::Text,
+        placeholder: "FILE",
+        group: Group::Workers,
+        help: "file for the supervisor's process number",
+        doc: "Written once the addresses are bound, removed at the end. A file that names a process \
+              that runs is an error.",
+        read: |draft, text| store_some(&mut draft.config.workers.pid, values::path(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "user",
+        short: Some('u'),
+        placeholder: "USER",
+        group: Group::Workers,
+        help: "user to become once addresses are bound",
+        doc: "A name or a number. Supervisor and workers run as this user, with its groups; Unix \
+              sockets belong to it. A number without a name needs `--group`, too.",
+        read: |draft, text| store_some(&mut draft.config.workers.user, text.parse::<Account>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "group",
+        short: Some('g'),
+        placeholder: "GROUP",
+        group: Group::Workers,
+        help: "group to become, if not the user's own",
+        doc: "A name or a number.",
+        read: |draft, text| store_some(&mut draft.config.workers.group, text.parse::<Account>()),
         ..Setting::ROW
     },
     Setting {
@@ -475,7 +542,8 @@ mod tests {
             .filter(|setting| setting.group != Group::Compatibility && setting.default.is_empty())
             .map(|setting| setting.name)
             .collect();
-        let optional = ["app", "app_dir", "root_path", "bind", "uds", "fd", "header"];
+        let optional =
+            ["app", "app_dir", "root_path", "bind", "uds", "fd", "pid", "user", "group", "header"];
         assert_eq!(without, optional);
     }
 

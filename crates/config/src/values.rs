@@ -5,6 +5,7 @@
 //! have been right. Must not know which setting a text belongs to.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -53,6 +54,20 @@ pub(crate) fn or_none<T>(
     match read(text) {
         Ok(value) => Ok(Some(value)),
         Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or none"))),
+    }
+}
+
+/// What `read` makes of the text, or nothing for `auto`.
+pub(crate) fn or_auto<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, ParseError>,
+) -> Result<Option<T>, ParseError> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    match read(text) {
+        Ok(value) => Ok(Some(value)),
+        Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or auto"))),
     }
 }
 
@@ -130,6 +145,14 @@ pub(crate) fn choice(text: &str, words: &[&str]) -> Result<(), ParseError> {
     } else {
         Err(one_of(words))
     }
+}
+
+/// The path of a file.
+pub(crate) fn path(text: &str) -> Result<PathBuf, ParseError> {
+    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
+        return Err(ParseError::new("the path of a file"));
+    }
+    Ok(PathBuf::from(text))
 }
 
 /// The path an application is mounted on: empty, or `/`-led; a last `/` is dropped.

@@ -139,6 +139,7 @@ impl Worker {
         for notice in &loaded.notices {
             log::warn!("{notice}");
         }
+        keywords::set_environment(settings.py(), &loaded.launch.environment)?;
         let bind = &loaded.config.bind;
         let listeners = bind_all(&bind.addresses, options::backlog(bind))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::options::{BindOptions, Config};
+use crate::options::{BindOptions, Config, Launch};
 use crate::types::{BindAddr, DEFAULT_UNIX_PERMISSIONS};
 
 /// A configuration in the making.
@@ -13,6 +13,8 @@ use crate::types::{BindAddr, DEFAULT_UNIX_PERMISSIONS};
 pub(crate) struct Draft {
     /// Everything that one setting decides alone.
     pub(crate) config: Config,
+    /// How the processes are started.
+    pub(crate) launch: Launch,
     /// The parts of the addresses.
     pub(crate) listen: Listen,
 }

@@ -4,7 +4,9 @@
 //! name; addresses and sizes are in [`crate::types`]. Every reader says in its error what would
 //! have been right. Must not know which setting a text belongs to.
 
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -59,8 +61,8 @@ pub(crate) fn or_none<T>(
 /// A switch: on or off.
 pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
         _ => Err(ParseError::new("true or false")),
     }
 }
@@ -129,6 +131,33 @@ pub(crate) fn choice(text: &str, words: &[&str]) -> Result<(), ParseError> {
         Ok(())
     } else {
         Err(one_of(words))
+    }
+}
+
+/// A variable and its value.
+pub(crate) fn assignment(text: &str) -> Result<(OsString, OsString), ParseError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| ParseError::new("`NAME=VALUE`"))?;
+    if name.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("`NAME=VALUE`"));
+    }
+    Ok((name.into(), value.into()))
+}
+
+/// A directory, which need not be there.
+pub(crate) fn directory(text: &str) -> Result<PathBuf, ParseError> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("a directory"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Directories with commas between them, as gunicorn has it.
+pub(crate) fn directories(text: &str) -> Result<Vec<String>, ParseError> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    // the separator of `PYTHONPATH` cannot be part of a name
+    match parts.clone().find(|part| part.contains([':', '\0'])) {
+        Some(_) => Err(ParseError::new("directories without `:`")),
+        None => Ok(parts.map(str::to_owned).collect()),
     }
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import math
 import os
 import signal
 import sys
@@ -81,6 +82,8 @@ def _lines(source: bytes) -> dict[str, int]:
 
 def _plain(value: Any) -> Any:
     """Return what JSON can hold of a value: itself, or its type."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, os.PathLike):

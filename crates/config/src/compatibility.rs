@@ -29,7 +29,62 @@ const RSS: &str = "when memory is looked at is not a setting";
 const HEAD_LIMIT: &str = "the limit is for the whole head: --limit-request-head-size";
 const OPENSSL: &str = "there is no such choice in the TLS library";
 
-/// All of them, by subject.
+/// What uvicorn reads from `UVICORN_...`. No other name: `UVICORN_THREADS` may be somebody's own.
+pub(crate) const UVICORN: &[&str] = &[
+    "access_log",
+    "app",
+    "app_dir",
+    "backlog",
+    "date_header",
+    "env_file",
+    "factory",
+    "fd",
+    "forwarded_allow_ips",
+    "h11_max_incomplete_event_size",
+    "header",
+    "host",
+    "http",
+    "http2",
+    "interface",
+    "lifespan",
+    "limit_concurrency",
+    "limit_max_requests",
+    "limit_max_requests_jitter",
+    "log_config",
+    "log_level",
+    "loop",
+    "port",
+    "proxy_headers",
+    "reload",
+    "reload_delay",
+    "reload_dir",
+    "reload_exclude",
+    "reload_include",
+    "reset_contextvars",
+    "root_path",
+    "server_header",
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_ciphers",
+    "ssl_keyfile",
+    "ssl_keyfile_password",
+    "ssl_version",
+    "timeout_graceful_shutdown",
+    "timeout_keep_alive",
+    "timeout_worker_healthcheck",
+    "uds",
+    "use_colors",
+    "workers",
+    "ws",
+    "ws_max_queue",
+    "ws_max_size",
+    "ws_per_message_deflate",
+    "ws_ping_interval",
+    "ws_ping_timeout",
+];
+
+/// All flags that mean nothing here, by subject.
 pub(crate) static OTHERS: &[Setting] = &[
     // The kind of worker, the loop, the parser
     Setting { short: Some('k'), ..ignored("worker_class", "CLASS", ONE_CLASS) },

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::error::Problem;
 use crate::given::{Given, Source};
 use crate::keywords::{Value, shown, texts};
-use crate::setting::Kind;
+use crate::setting::{Kind, Setting};
 use crate::surroundings::Surroundings;
 use crate::table;
 
@@ -192,13 +192,9 @@ pub(crate) fn read(
         };
         let place = line.map_or_else(|| file.to_owned(), |line| format!("{file}:{line}"));
         let setting = table::all().find(|one| one.reach.files && one.is_called(flag));
-        let Some(setting) =
-            setting.filter(|one| !matches!(one.kind, Kind::Ignored | Kind::Refused))
-        else {
-            // switched off, or `[]`: it asks for nothing
-            if value != serde_json::Value::Bool(false)
-                && value.as_array().is_none_or(|v| !v.is_empty())
-            {
+        let is_useless = |one: &Setting| matches!(one.kind, Kind::Ignored | Kind::Refused);
+        let Some(setting) = setting.filter(|one| !is_useless(one)) else {
+            if !asks_for_nothing(&value, setting) {
                 useless.push(name);
             }
             continue;
@@ -240,6 +236,20 @@ pub(crate) fn read(
         notices.push(format!("{file}: no effect here: {}", useless.join(", ")));
     }
     given
+}
+
+/// Whether a value of something useless is the one that it has here: switched off, nothing, or the
+/// default.
+fn asks_for_nothing(value: &serde_json::Value, setting: Option<&Setting>) -> bool {
+    match value {
+        serde_json::Value::Bool(value) => !value,
+        serde_json::Value::Array(items) => items.is_empty(),
+        serde_json::Value::String(text) => setting.is_some_and(|one| one.default == text),
+        other => {
+            let text = other.to_string();
+            setting.is_some_and(|one| one.default == text)
+        }
+    }
 }
 
 /// What the flag for one of gunicorn's settings is called; nothing if it is none of those.

@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
+use crate::compatibility::UVICORN;
 use crate::error::{LoadError, Problem, report};
 use crate::given::{Given, Source, settle};
 use crate::options::Launch;
@@ -45,7 +46,7 @@ pub fn load(
     for setting in table::all().filter(|setting| setting.reach.variables) {
         add_from_environment(setting.name, &mut given, &surroundings, &mut problems);
     }
-    notices.extend(drop_service_links(&mut given));
+    notices.extend(drop_service_link(&mut given));
     if !given.iter().any(Given::is_address) {
         notices.extend(add_platform_port(&mut given, &in_files, &surroundings));
     }
@@ -198,29 +199,32 @@ fn add_from_environment(
     if let Some(setting) = setting(name)
         && !given.iter().any(|one| one.setting.name == name)
     {
-        given.extend(from_environment(setting, surroundings, problems));
+        let env = |name: &str| surroundings.variable(name).map(OsStr::to_owned);
+        given.extend(from_environment(setting, &env, problems));
     }
 }
 
-/// What the environment says about a setting.
+/// What the environment says about a setting. An empty variable is one that is not set: that is
+/// what `X=${X}` in a Compose file makes of it.
 fn from_environment(
     setting: &'static Setting,
-    surroundings: &Surroundings,
+    env: &dyn Fn(&str) -> Option<OsString>,
     problems: &mut Vec<Problem>,
 ) -> Option<Given> {
     let after = |prefix: &str, name: &str| format!("{prefix}_{}", name.to_ascii_uppercase());
     let own = setting.names().map(|name| (after("RSGI", name), Source::Variable, None));
-    let uvicorn = setting.names().map(|name| (after("UVICORN", name), Source::Uvicorn, None));
+    let uvicorn = setting.names().filter(|name| UVICORN.contains(name));
+    let uvicorn = uvicorn.map(|name| (after("UVICORN", name), Source::Uvicorn, None));
     let known = setting
         .env
         .iter()
         .map(|variable| (variable.name.to_owned(), Source::WellKnown, variable.means));
     let (origin, source, means, value) =
         own.chain(uvicorn).chain(known).find_map(|(name, source, means)| {
-            let value = surroundings.variable(&name)?;
+            let value = env(&name).filter(|value| !value.is_empty())?;
             Some((name, source, means, value))
         })?;
-    let Some(value) = value.to_str() else {
+    let Ok(value) = value.into_string() else {
         problems.push(Problem::of(origin, "expected UTF-8"));
         return None;
     };
@@ -233,14 +237,14 @@ fn from_environment(
         // click, which reads them for uvicorn, splits at spaces
         (None, Kind::List(_)) if source == Source::Uvicorn => split(&[' ', '\t', '\n']),
         (None, Kind::List(separators)) => split(separators),
-        (None, _) => vec![value.to_owned()],
+        (None, _) => vec![value],
     };
     Some(Given { setting, source, origin, values })
 }
 
 /// Drops the `RSGI_PORT=tcp://10.0.0.1:80` that Kubernetes puts into every pod beside a service
 /// named rsgi: it tells where that service is, and is not meant for us.
-fn drop_service_links(given: &mut Vec<Given>) -> Vec<String> {
+fn drop_service_link(given: &mut Vec<Given>) -> Vec<String> {
     let is_link = |one: &Given| {
         one.setting.name == "port"
             && matches!(one.source, Source::Variable | Source::Uvicorn)

@@ -16,7 +16,7 @@ Every setting has a name for each of its sources. The first source of this list 
 
 1. a flag of the command: `--timeout-keep-alive 5`;
 2. the environment variable `RSGI_...`: `RSGI_TIMEOUT_KEEP_ALIVE=5`;
-3. the same after uvicorn: `UVICORN_TIMEOUT_KEEP_ALIVE=5`;
+3. if uvicorn has the flag, `UVICORN_...`: `UVICORN_TIMEOUT_KEEP_ALIVE=5`;
 4. a variable other programs know, too: `WEB_CONCURRENCY`, `PORT`, `FORWARDED_ALLOW_IPS`, `NO_COLOR`,
    `FORCE_COLOR`;
 5. the table `[tool.rsgi]` of `pyproject.toml`: `timeout_keep_alive = 5`;

@@ -211,3 +211,16 @@ const MASK: &str = "***";
 pub(crate) fn dashed(name: &str) -> String {
     name.replace('_', "-")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_called_a_secret_is_not_shown() {
+        for name in ["ssl_keyfile_password", "client_secret", "api_token"] {
+            assert_eq!(Setting { name, ..Setting::ROW }.shown("hunter2"), MASK, "{name}");
+        }
+        assert_eq!(Setting { name: "host", ..Setting::ROW }.shown("a=b"), "a=b");
+    }
+}

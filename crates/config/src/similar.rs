@@ -2,9 +2,8 @@
 
 use crate::setting::{Group, Setting};
 
-/// How similar a name must be to be suggested (1 is equal). clap's 0.7 suggests `header` for
-/// `thread`.
-const SIMILAR: f64 = 0.8;
+/// How similar a name must be to be suggested (1 is equal); clap's threshold for options.
+const SIMILAR: f64 = 0.7;
 
 /// The name nearest to `name`, if one is near, and if it is of a setting of this server: what is
 /// only there to be explained is nothing to recommend.

@@ -17,8 +17,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// The value of a variable; an empty one counts as not set: that is what `X=${X}` in a Compose
-    /// file makes of it.
+    /// The value of a variable; an empty one counts as not set.
     pub(crate) fn variable(&self, name: &str) -> Option<&OsStr> {
         let value = self.variables.get(OsStr::new(name))?;
         (!value.is_empty()).then_some(value.as_os_str())

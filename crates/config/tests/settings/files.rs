@@ -63,7 +63,7 @@ fn problems_of_all_sources_are_reported_together_with_their_places() {
     directory.write(
         "rsgi.toml",
         "# settings\nwokers = 2\nport = \"x\"\naccess_log = 3\ntimeout-keep-alive = 5\n\
-         workers = [1]\nmax_requests = 1\nlimit_max_requests = 1\nconfig = 'x'\nlog_level = 1979-05-27",
+         workers = [1]\nmax_requests = 1\nlimit_max_requests = 1\nconfig = 'x'\nlog_level = 1979-05-27\nfactory = 1.5",
     );
     directory.write("pyproject.toml", "[project]\nname = 'x'\n\n[tool.rsgi]\nlifespan = 'maybe'");
     directory.write("variables", "GOOD=1\nbad line\n");
@@ -75,6 +75,7 @@ fn problems_of_all_sources_are_reported_together_with_their_places() {
         "RSGI_ROOT_PATH: expected a path that starts with `/`, such as `/api`, got `x`",
         "pyproject.toml:5 lifespan: expected one of auto, on, off, got `maybe`",
         "rsgi.toml:10 log_level: expected text, a number or a list, got `datetime`",
+        "rsgi.toml:11 factory: expected true or false, got `1.5`",
         "rsgi.toml:2: unknown setting `wokers`; did you mean workers?",
         "rsgi.toml:3 port: expected a port: a whole number from 0 to 65535, got `x`",
         "rsgi.toml:4 access_log: expected true or false, no file: the lines go to standard output, got `3`",
@@ -220,7 +221,7 @@ fn gunicorns_names_are_read_and_the_rest_is_told_in_one_line() {
     let answer = r#"{"settings": {
         "workers": [5, 3], "bind": ["0.0.0.0:1,[::]:2", 4], "keepalive": [75, 5], "loglevel": ["debug", 6],
         "worker_class": ["x.Y", 7], "threads": [4, 8], "post_fork": [{"type": "function"}, 9],
-        "reload": [false, 10], "pidfile": [null, 11], "dirty_apps": [[], 12],
+        "reload": [false, 10], "pidfile": [null, 11], "dirty_apps": [[], 12], "umask": [0, 16],
         "host": ["::1", 13], "port": ["x", 14], "cores": [2, 15]
     }}"#;
     let loaded = directory.load_answer(answer).expect("right");

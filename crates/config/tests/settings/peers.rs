@@ -137,6 +137,13 @@ fn a_variable_of_uvicorn_yields_to_one_of_ours_and_wins_over_a_well_known_one() 
 }
 
 #[test]
+fn a_variable_that_uvicorn_does_not_read_is_not_read_after_it() {
+    let variables = [("UVICORN_THREADS", "4"), ("UVICORN_CONFIG", "/no/such/file")];
+    let loaded = load_with("m:a", &variables).expect("they are somebody's own");
+    assert_eq!(loaded, load_with("m:a", &[]).expect("right"));
+}
+
+#[test]
 fn headers_in_a_variable_of_uvicorn_are_split_at_spaces() {
     let config = load_with("m:a", &[("UVICORN_HEADER", "a:1 b:2")]).expect("right").config;
     let expected =

@@ -78,7 +78,9 @@ impl Given {
         let value = self.values.last()?;
         let Self { origin, setting, .. } = self;
         let asks_for_nothing = match setting.kind {
-            Kind::Ignored if setting.is_switch() => values::switch(value) == Ok(false),
+            Kind::Ignored | Kind::Refused if setting.is_switch() => {
+                values::switch(value) == Ok(false)
+            }
             Kind::Ignored => {
                 value.eq_ignore_ascii_case("auto") || value.eq_ignore_ascii_case(setting.default)
             }
@@ -99,7 +101,9 @@ impl Given {
     /// Whether it is a setting of other servers that is refused with this value.
     fn is_refused(&self) -> bool {
         let harmless = self.setting.default;
-        let is_harmless = |value: &String| !harmless.is_empty() && value == harmless;
+        let is_off = |value: &str| self.setting.is_switch() && values::switch(value) == Ok(false);
+        let is_harmless =
+            |value: &String| is_off(value) || !harmless.is_empty() && value == harmless;
         self.setting.kind == Kind::Refused && !self.values.iter().all(is_harmless)
     }
 }

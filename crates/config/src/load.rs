@@ -14,7 +14,7 @@ use crate::options::Launch;
 use crate::setting::{Kind, Setting};
 use crate::surroundings::Surroundings;
 use crate::table::setting;
-use crate::{Loaded, command, dotenv, gunicorn, help, show, table, toml_file};
+use crate::{Loaded, command, dotenv, gunicorn, help, show, table, toml_file, values};
 
 /// Reads the arguments of the command (without the program's name), the files that they or the
 /// environment name or that lie in the directory, and the environment.
@@ -43,7 +43,10 @@ pub fn load(
         variables.extend(add_env_files(one, &mut surroundings, &mut problems));
     }
 
-    for setting in table::all().filter(|setting| setting.reach.variables) {
+    // these two had their turn before the files that they name
+    let is_left =
+        |one: &&Setting| one.reach.variables && !["env_file", "config"].contains(&one.name);
+    for setting in table::all().filter(is_left) {
         add_from_environment(setting.name, &mut given, &surroundings, &mut problems);
     }
     notices.extend(drop_service_link(&mut given));
@@ -89,7 +92,7 @@ pub fn load(
 /// Whether the command line has a flag.
 fn is_on(given: &[Given], name: &str) -> bool {
     let flag = given.iter().find(|one| one.setting.name == name);
-    flag.and_then(|one| one.values.last()).is_some_and(|value| value == "true")
+    flag.and_then(|one| one.values.last()).is_some_and(|value| values::switch(value) == Ok(true))
 }
 
 /// Makes paths absolute, and the path of Python a variable.

@@ -447,6 +447,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         group: Group::Configuration,
         help: "check the settings and exit",
         doc: "With status 0, or 2 and all problems.",
+        read: |_, text| values::switch(text).map(drop),
         ..Setting::ROW
     },
     Setting {
@@ -457,6 +458,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         group: Group::Configuration,
         help: "show the settings, where each is from, and exit",
         doc: "In the form of a `rsgi.toml`. Secrets are not shown.",
+        read: |_, text| values::switch(text).map(drop),
         ..Setting::ROW
     },
     Setting {

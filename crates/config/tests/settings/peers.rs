@@ -164,6 +164,14 @@ fn thread_counts_are_refused_unless_they_are_what_there_is() {
 }
 
 #[test]
+fn what_is_refused_can_be_off() {
+    for variable in [("RSGI_DAEMON", "false"), ("RSGI_PROXY_PROTOCOL", "off")] {
+        let loaded = load_with("m:a", &[variable]).expect("it asks for nothing");
+        assert_eq!(loaded.notices, [""; 0], "{variable:?}");
+    }
+}
+
+#[test]
 fn commands_that_people_use_start_as_they_stand() {
     for line in [
         "--bind 0.0.0.0 -w 4 --access-logfile - --error-logfile - --timeout 600 app:app",

@@ -17,6 +17,10 @@ fn a_check_tells_notices_and_that_all_is_right() {
     assert_eq!(text("--check-config m:a", &[]), "the settings are right");
     let expected = "warning: --http h11 has no effect: there is one HTTP implementation\n\
                     the settings are right";
+    assert_eq!(text("--check-config=yes m:a", &[]), "the settings are right");
+    assert!(load_with("--check-config=no m:a", &[]).is_ok());
+    let wrong = "error: --check-config: expected true or false, got `x`";
+    assert_eq!(mistake("--check-config=x m:a", &[]), wrong);
     assert_eq!(text("--check-config --http h11 m:a", &[]), expected);
 }
 

@@ -220,3 +220,33 @@ def test_no_signal_is_missed_behind_a_response() -> None:
                     assert os.read(process.stdout.fileno(), 1) == b"."
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("target", ["app", '"tests.apps.environment:app"'])
+def test_an_env_file_is_for_the_application(
+    programs: list[Program], tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "variables").write_text("RSGI_TEST_FILE='from a file'\nRSGI_WORKERS=x\nHOME=file\n")
+    source = f"""
+        import rsgi
+        from tests.apps.environment import app
+        rsgi.run({target}, port=0, env_file={str(tmp_path / "variables")!r})
+    """
+    program = start(programs, tmp_path, source)
+    variables = httpx.get(program.url(), trust_env=False).json()
+    assert variables["RSGI_TEST_FILE"] == "from a file"
+    assert variables["HOME"] == os.environ["HOME"]
+
+
+def test_an_env_file_reaches_the_workers_of_a_program(
+    programs: list[Program], tmp_path: Path
+) -> None:
+    (tmp_path / "variables").write_text("RSGI_TEST_FILE='from a file'\n")
+    source = f"""
+        import rsgi
+        path = {str(tmp_path / "variables")!r}
+        rsgi.run("tests.apps.environment:app", port=0, workers=2, env_file=path)
+    """
+    program = start(programs, tmp_path, source)
+    variables = httpx.get(program.url(), trust_env=False).json()
+    assert variables["RSGI_TEST_FILE"] == "from a file"

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_config::{BindOptions, Config, LoadError, Loaded, load, process_environment};
+use rsgi_config::{
+    BindOptions, Config, LoadError, Loaded, Surroundings, load, process_environment,
+};
 use rsgi_supervisor::{
     BindError, Identity, Listener, PidFile, ServiceManager, SupervisorOptions, WorkerCommand,
     activated, bind_all, exit, run,
@@ -16,10 +18,17 @@ use crate::{keywords, logging, options as settings};
 
 /// Run the command `rsgi` with these arguments (without its name). Returns the exit status.
 ///
-/// `command` is the program and the arguments that start a worker.
+/// `command` is the program and the arguments that start a worker, `reader` those that read a
+/// Python file of settings.
 #[pyfunction]
-pub(crate) fn main(py: Python<'_>, arguments: Vec<OsString>, command: Vec<OsString>) -> u8 {
-    let loaded = match load(arguments, &process_environment) {
+pub(crate) fn main(
+    py: Python<'_>,
+    arguments: Vec<OsString>,
+    command: Vec<OsString>,
+    reader: Vec<OsString>,
+) -> u8 {
+    let surroundings = Surroundings::of_process(reader);
+    let loaded = match py.detach(|| load(arguments, &surroundings)) {
         Ok(loaded) => loaded,
         Err(error) => return py.detach(|| explain(&error)),
     };
@@ -55,10 +64,16 @@ fn explain(error: &LoadError) -> u8 {
 }
 
 fn supervise(loaded: Loaded, command: Vec<OsString>) -> u8 {
-    let Loaded { config, notices } = loaded;
+    let Loaded { config, notices, launch } = loaded;
     logging::install(&config.log);
     for notice in notices {
         log::warn!("{notice}");
+    }
+    if let Some(directory) = &launch.directory
+        && let Err(error) = std::env::set_current_dir(directory)
+    {
+        log::error!("cannot serve from `{}`: {error}", directory.display());
+        return exit::STARTUP;
     }
     let (listeners, _pid_file) = match prepare(&config) {
         Ok(prepared) => prepared,
@@ -67,7 +82,7 @@ fn supervise(loaded: Loaded, command: Vec<OsString>) -> u8 {
             return status;
         }
     };
-    match options(&config, command) {
+    match options(&config, launch.environment, command) {
         Ok(options) => run(options, listeners),
         Err(error) => {
             log::error!("the settings cannot be passed to the workers: {error}");
@@ -117,14 +132,18 @@ fn listen(bind: &BindOptions) -> Result<Vec<Listener>, BindError> {
     Ok(activated)
 }
 
-fn options(config: &Config, command: Vec<OsString>) -> serde_json::Result<SupervisorOptions> {
+fn options(
+    config: &Config,
+    env: Vec<(OsString, OsString)>,
+    command: Vec<OsString>,
+) -> serde_json::Result<SupervisorOptions> {
     let mut command = command.into_iter();
     Ok(SupervisorOptions {
         workers: usize::try_from(config.workers.workers).unwrap_or(usize::MAX),
         command: WorkerCommand {
             program: command.next().unwrap_or_default(),
             args: command.collect(),
-            env: Vec::new(),
+            env,
         },
         setup: serde_json::to_value(config)?,
         timeout_graceful_shutdown: Some(config.workers.timeout_graceful_shutdown),

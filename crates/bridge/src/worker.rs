@@ -150,6 +150,7 @@ impl Worker {
             let hint = "pid, user and group are the supervisor's: use the command, or an import string and several workers";
             return Err(PyValueError::new_err(hint));
         }
+        keywords::set_environment(settings.py(), &loaded.launch.environment)?;
         let bind = &loaded.config.bind;
         let listeners = bind_all(&bind.addresses, options::backlog(bind))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;

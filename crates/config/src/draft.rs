@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::options::{BindOptions, Config};
+use crate::options::{BindOptions, Config, Launch};
 use crate::types::{BindAddr, DEFAULT_UNIX_PERMISSIONS};
 
 /// A configuration in the making.
@@ -14,6 +14,8 @@ use crate::types::{BindAddr, DEFAULT_UNIX_PERMISSIONS};
 pub(crate) struct Draft {
     /// Everything that one setting decides alone.
     pub(crate) config: Config,
+    /// How the processes are started.
+    pub(crate) launch: Launch,
     /// The parts of the addresses.
     pub(crate) listen: Listen,
     /// `--timeout-stream-shutdown`.

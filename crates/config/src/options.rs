@@ -4,6 +4,7 @@
 //! the values used when nothing is set; how they are spelled and documented is the table's
 //! business ([`crate::table`]), and a test keeps the two in step.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,17 @@ pub struct AppOptions {
     pub lifespan: Lifespan,
     /// The path the application is mounted on: empty, or with a first and no last `/`.
     pub root_path: String,
+}
+
+/// How processes are started: what is not for them to know, since they find it done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// The directory to serve from; none for the current one.
+    pub directory: Option<PathBuf>,
+    /// Variables to set for the workers, the later for a name before an earlier one.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Directories to put first on Python's path.
+    pub(crate) python_path: Vec<String>,
 }
 
 /// Where to listen.

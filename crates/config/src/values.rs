@@ -4,6 +4,7 @@
 //! name; addresses and sizes are in [`crate::types`]. Every reader says in its error what would
 //! have been right. Must not know which setting a text belongs to.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -74,8 +75,8 @@ pub(crate) fn or_auto<T>(
 /// A switch: on or off.
 pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
         _ => Err(ParseError::new("true or false")),
     }
 }
@@ -153,6 +154,33 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, ParseError> {
         return Err(ParseError::new("the path of a file"));
     }
     Ok(PathBuf::from(text))
+}
+
+/// A variable and its value.
+pub(crate) fn assignment(text: &str) -> Result<(OsString, OsString), ParseError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| ParseError::new("`NAME=VALUE`"))?;
+    if name.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("`NAME=VALUE`"));
+    }
+    Ok((name.into(), value.into()))
+}
+
+/// A directory, which need not be there.
+pub(crate) fn directory(text: &str) -> Result<PathBuf, ParseError> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("a directory"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Directories with commas between them, as gunicorn has it.
+pub(crate) fn directories(text: &str) -> Result<Vec<String>, ParseError> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    // the separator of `PYTHONPATH` cannot be part of a name
+    match parts.clone().find(|part| part.contains([':', '\0'])) {
+        Some(_) => Err(ParseError::new("directories without `:`")),
+        None => Ok(parts.map(str::to_owned).collect()),
+    }
 }
 
 /// The path an application is mounted on: empty, or `/`-led; a last `/` is dropped.

@@ -229,10 +229,10 @@ fn every_setting_says_what_it_allows() {
             &["Content-Length:1"],
             "a header that the server does not write itself, unlike content-length",
         ),
-        ("--loop", &["trio"], "one of auto, asyncio, uvloop"),
-        ("--http", &["2"], "one of auto, h11, httptools"),
+        ("--loop", &["trio"], "one of auto, asyncio, uvloop, zuvloop, rloop, winloop"),
+        ("--http", &["2"], "one of auto, h11, httptools, zttp, 1"),
         ("--ws", &["none"], "one of auto, websockets, websockets-sansio, wsproto"),
-        ("--interface", &["wsgi"], "one of auto, asgi3"),
+        ("--interface", &["wsgi"], "one of auto, asgi3, asgi"),
     ];
     for (flag, values, expected) in table {
         for value in *values {

@@ -92,5 +92,6 @@ fn options(config: &Config, command: Vec<OsString>) -> serde_json::Result<Superv
         setup: serde_json::to_value(config)?,
         timeout_graceful_shutdown: Some(config.workers.timeout_graceful_shutdown),
         timeout_worker_startup: Some(config.workers.timeout_worker_startup),
+        timeout: Some(config.workers.timeout).filter(|timeout| !timeout.is_zero()),
     })
 }

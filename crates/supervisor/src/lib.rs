@@ -15,6 +15,7 @@ pub mod policy;
 mod run;
 mod scoreboard;
 mod signals;
+mod silence;
 mod sockets;
 mod spawn;
 mod sys;

@@ -69,6 +69,7 @@ pub(crate) struct Stacks {
 /// Whether Python code could run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interpreter {
+    /// As far as can be told.
     Free,
     /// C code holds the GIL.
     Held,
@@ -114,8 +115,8 @@ impl Inspector {
     /// The stacks, as far as they can be had within a few seconds.
     pub(crate) fn look(&mut self, wanted: Wanted) -> Stacks {
         let (mut threads, interpreter) = match self.ask_interpreter() {
-            Some(threads) => (threads, Interpreter::Free),
-            None => (self.ask_threads(wanted), Interpreter::Held),
+            Ok(threads) => (threads, Interpreter::Free),
+            Err(interpreter) => (self.ask_threads(wanted), interpreter),
         };
         threads.sort_by_key(|thread| !thread.is_loop);
         if wanted == Wanted::Loop && !self.loop_waits(&threads) {
@@ -132,7 +133,8 @@ impl Inspector {
         })
     }
 
-    fn ask_interpreter(&mut self) -> Option<Vec<ThreadStack>> {
+    /// All threads as the interpreter shows them, or how it is if it does not.
+    fn ask_interpreter(&mut self) -> Result<Vec<ThreadStack>, Interpreter> {
         let asked = match self.asked.take().map(|asked| (asked.try_recv(), asked)) {
             Some((Err(TryRecvError::Empty), asked)) => asked,
             // It got the interpreter in the end, and what it saw then is old by now.
@@ -140,24 +142,28 @@ impl Inspector {
                 let (answer, asked) = sync_channel(1);
                 let loop_thread = self.loop_thread;
                 // Not joined: it may wait for ever.
-                thread::Builder::new()
-                    .name(format!("{OWN_THREADS}stacks"))
-                    .spawn(move || {
-                        let stacks = Python::try_attach(|py| python_stacks(py, loop_thread));
-                        if let Some(Ok(stacks)) = stacks {
-                            let _ = answer.send(stacks);
+                let started =
+                    thread::Builder::new().name(format!("{OWN_THREADS}stacks")).spawn(move || {
+                        match Python::try_attach(|py| python_stacks(py, loop_thread)) {
+                            Some(Ok(stacks)) => drop(answer.send(stacks)),
+                            Some(Err(error)) => {
+                                log::debug!("no stacks from the interpreter: {error}");
+                            }
+                            None => {}
                         }
-                    })
-                    .ok()?;
+                    });
+                if started.is_err() {
+                    return Err(Interpreter::Free);
+                }
                 asked
             }
         };
         match asked.recv_timeout(INTERPRETER_LIMIT) {
-            Ok(stacks) => Some(stacks),
-            Err(RecvTimeoutError::Disconnected) => None,
+            Ok(stacks) => Ok(stacks),
+            Err(RecvTimeoutError::Disconnected) => Err(Interpreter::Free),
             Err(RecvTimeoutError::Timeout) => {
                 self.asked = Some(asked);
-                None
+                Err(Interpreter::Held)
             }
         }
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 import time
 
@@ -54,6 +55,13 @@ async def hold(scope: Scope, receive: Receive, send: Send) -> None:
     """Compute in C, which keeps the GIL."""
     say("here")
     hold_interpreter(seconds(scope))
+    await answer(send, b"held")
+
+
+@app.at("/hold-asleep")
+async def hold_asleep(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sleep in C code that keeps the GIL; a signal ends it."""
+    ctypes.PyDLL(None).usleep(int(seconds(scope) * 1_000_000))
     await answer(send, b"held")
 
 

@@ -112,6 +112,14 @@ def test_c_code_that_holds_the_interpreter_is_named_as_such(serve: Serve) -> Non
     assert "GET /hold for" in text
 
 
+def test_c_code_that_a_signal_sets_free_is_named_too(serve: Serve) -> None:
+    server = serve(APP)
+    ask(server, "/hold-asleep?10")
+    text = report(server, BLOCKED)
+    assert re.search(r": File .*, in hold_asleep; C code holds the GIL\n", text), text
+    assert "GET /hold-asleep for" in text
+
+
 def test_c_code_of_another_thread_is_found(serve: Serve) -> None:
     server = serve(APP, workers=1)
     ask(server, "/hold-elsewhere?5")

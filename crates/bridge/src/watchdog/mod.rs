@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use self::judge::{Judge, Limits, Pulse, Verdict};
 use self::report::{Report, tenths};
 pub(crate) use self::stacks::Inspector;
-use self::stacks::{Stacks, Wanted};
+use self::stacks::{Interpreter, Stacks, Wanted};
 use crate::telemetry::Board;
 
 /// SIGUSR2, sent to this process: somebody wants to see its stacks.
@@ -174,7 +174,9 @@ impl Watched {
         let before = self.pulse();
         let found = self.look(Wanted::Loop);
         let (duration, report) = (tenths(duration), self.report(&found));
-        if self.pulse() == before {
+        // Where C code held the GIL, the stacks come from a signal, which may have set it free: they
+        // are from before that.
+        if self.pulse() == before || found.stacks.interpreter == Interpreter::Held {
             let place = report.place();
             log::warn!("The event loop has been blocked for {duration} s{place}{report}");
         } else {
@@ -185,17 +187,22 @@ impl Watched {
     }
 
     fn give_up(&mut self, duration: Duration) {
+        let before = self.pulse();
         let found = self.look(Wanted::All);
         let report = self.report(&found);
         let (seconds, place) = (tenths(duration), report.place());
         log::error!("The event loop has been blocked for {seconds} s (--timeout){place}{report}");
-        if !(self.replace)(duration) {
+        if self.pulse() != before {
+            log::warn!("The event loop has just moved, this worker is not replaced");
+        } else if !(self.replace)(duration) {
             log::error!("There is no supervisor that could replace this process, it goes on");
         }
     }
 
     fn look(&mut self, wanted: Wanted) -> Found {
-        Found { stacks: self.inspector.look(wanted), requests: self.requests.list() }
+        // First: a request may end while stacks are being taken.
+        let requests = self.requests.list();
+        Found { stacks: self.inspector.look(wanted), requests }
     }
 
     fn report<'a>(&'a self, found: &'a Found) -> Report<'a> {

@@ -184,6 +184,55 @@ def test_what_is_wrong_is_said(
     assert text in program.log()
 
 
+BLOCKING = """
+    import rsgi
+    from tests.apps.blocking import app
+    rsgi.run(app, port=0, timeout=1, slow_loop_warning="0.5s")
+"""
+
+
+def test_a_blocked_loop_is_explained_and_left_alone(
+    programs: list[Program], tmp_path: Path
+) -> None:
+    program = start(programs, tmp_path, BLOCKING)
+    assert httpx.get(program.url() + "/sleep?4", timeout=30).text == "slept"
+    eventually(lambda: "The event loop moves again" in program.log())
+    log = program.log()
+    assert re.search(r"blocked for \d\.\d s: File .*blocking\.py\", line \d+, in sleep", log), log
+    assert re.search(r"blocked for \d\.\d s \(--timeout\): File .*blocking\.py", log), log
+    assert "no supervisor" in log
+    assert "<module>" not in log, "the line that called run() is not where it is blocked"
+    assert program.process.poll() is None
+
+
+def test_usr2_shows_the_stacks(programs: list[Program], tmp_path: Path) -> None:
+    program = start(programs, tmp_path, BLOCKING)
+    program.url()
+    program.process.send_signal(signal.SIGUSR2)
+    eventually(lambda: program.log().count("No request in flight") == 1)
+    program.process.send_signal(signal.SIGUSR2)
+    eventually(lambda: program.log().count("No request in flight") == 2)
+    assert program.process.poll() is None
+
+
+def test_a_use_that_the_program_has_for_usr2_is_respected(
+    programs: list[Program], tmp_path: Path
+) -> None:
+    source = """
+        import signal
+        import rsgi
+        from tests.apps.stopping import app, say
+        signal.signal(signal.SIGUSR2, lambda number, frame: say("mine"))
+        rsgi.run(app, port=0)
+    """
+    program = start(programs, tmp_path, source)
+    program.url()
+    program.process.send_signal(signal.SIGUSR2)
+    eventually(lambda: "APP: mine" in program.log())
+    assert httpx.get(program.url() + "/pid").status_code == 200
+    assert "Stacks" not in program.log()
+
+
 ANSWERING = """
 import os, signal, socket
 import rsgi

@@ -150,5 +150,6 @@ fn options(
         shutdown_delay: config.workers.shutdown_delay,
         timeout_worker_startup: Some(config.workers.timeout_worker_startup),
         service_manager: service_manager(),
+        timeout: Some(config.workers.timeout).filter(|timeout| !timeout.is_zero()),
     })
 }

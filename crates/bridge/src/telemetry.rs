@@ -45,7 +45,7 @@ impl Board {
         }
     }
 
-    fn slot(&self) -> &Slot {
+    pub(crate) fn slot(&self) -> &Slot {
         self.scoreboard.slot(self.slot)
     }
 

@@ -34,6 +34,7 @@ use crate::reactor::ParkHooks;
 use crate::selector::Selector;
 use crate::tasks::Tasks;
 use crate::telemetry::Board;
+use crate::watchdog::{DumpRequests, Inspector, Watchdog, Watched, limits};
 use crate::{keywords, logging};
 
 /// How long cancelled tasks may take to clean up before their connections are cut.
@@ -50,6 +51,7 @@ pub struct Worker {
     /// Taken when serving starts.
     place: Mutex<Option<Place>>,
     control: Arc<Control>,
+    dumps: DumpRequests,
 }
 
 /// What a worker serves on.
@@ -134,6 +136,7 @@ impl Worker {
             config,
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             control: Control::new(Some(control), index),
+            dumps: DumpRequests::listen(),
         })
     }
 
@@ -162,6 +165,7 @@ impl Worker {
                 slot: 0,
             })),
             control: Control::new(None, 0),
+            dumps: DumpRequests::listen_if_free(settings.py())?,
         })
     }
 
@@ -287,9 +291,23 @@ impl Worker {
             Arc::clone(&reactor),
             Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
         );
+        let control = Arc::clone(&self.control);
+        let watchdog = Watchdog::start(Watched {
+            board: Arc::clone(&board),
+            turns: reactor.turns(),
+            requests: Arc::clone(service.live_requests()),
+            inspector: Inspector::new(py)?,
+            dump_asked: self.dumps.asked(),
+            limits: limits(&self.config.workers),
+            replace: Box::new(move |duration| {
+                control.report(|supervisor| supervisor.blocked(duration));
+                control.supervisor.is_some()
+            }),
+        })?;
         let run = Run {
             service,
             board,
+            _watchdog: watchdog,
             lifespan,
             control: Arc::clone(&self.control),
             on_ready: on_ready.unbind(),
@@ -367,6 +385,7 @@ impl ParkHooks for Hooks {
 struct Run {
     service: Arc<Service<PyApp>>,
     board: Arc<Board>,
+    _watchdog: Watchdog,
     lifespan: LifespanRun,
     control: Arc<Control>,
     times: Times,

@@ -272,12 +272,6 @@ pub(crate) static OTHERS: &[Setting] = &[
     ignored("metrics_scrape_interval", "TIME", NO_METRICS),
     // Settings that this server does not have yet
     Setting {
-        short: Some('t'),
-        aliases: &["timeout_worker_healthcheck"],
-        read: |_, text| values::duration(text).map(drop),
-        ..ignored("timeout", "TIME", "a worker is not stopped for being silent")
-    },
-    Setting {
         default: "-",
         ..ignored("access_logfile", "FILE", "access lines go to standard output")
     },

@@ -130,6 +130,11 @@ pub struct WorkerOptions {
     pub timeout_stream_shutdown: Option<Duration>,
     /// How long a worker may take to import the application and finish its startup.
     pub timeout_worker_startup: Duration,
+    /// How long a ready worker's event loop may stand still before the worker is replaced; zero is
+    /// no limit.
+    pub timeout: Duration,
+    /// How long the event loop may stand still before it is logged where; zero is never.
+    pub slow_loop_warning: Duration,
     /// A worker is replaced after this many requests.
     pub limit_max_requests: Option<u64>,
     /// Up to this many are added at random to [`Self::limit_max_requests`] in each worker.
@@ -150,6 +155,8 @@ impl Default for WorkerOptions {
             timeout_graceful_shutdown: Duration::from_secs(30),
             timeout_stream_shutdown: Some(Duration::from_secs(10)),
             timeout_worker_startup: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+            slow_loop_warning: Duration::from_secs(1),
             limit_max_requests: None,
             limit_max_requests_jitter: 0,
             pid: None,

@@ -258,6 +258,31 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "timeout",
+        aliases: &["timeout_worker_healthcheck"],
+        short: Some('t'),
+        placeholder: "TIME",
+        default: "30s",
+        group: Group::Workers,
+        help: "replace a worker blocked this long",
+        doc: "Not a limit for requests: it is about an event loop that stands still, or a process that does. Stacks and requests are logged \
+              first. `0` is no limit, which is what a debugger needs.",
+        read: |draft, text| store(&mut draft.config.workers.timeout, values::duration(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "slow_loop_warning",
+        placeholder: "TIME",
+        default: "1s",
+        group: Group::Workers,
+        help: "log where an event loop is blocked",
+        doc: "After this time without progress, with the Python stack and the requests in flight. `0` turns it off.",
+        read: |draft, text| {
+            store(&mut draft.config.workers.slow_loop_warning, values::duration(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "limit_max_requests",
         aliases: &["max_requests"],
         placeholder: "N",

@@ -12,6 +12,7 @@ mod date;
 mod deadline;
 mod exchange;
 mod http1;
+mod live;
 mod rejection;
 mod service;
 mod transport;
@@ -20,6 +21,7 @@ pub use accept::{Listener, accept_connections, serve};
 pub use access_log::AccessLog;
 pub use deadline::Deadline;
 pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
+pub use live::{LiveRequest, LiveRequests};
 pub use service::{
     App, ConnectionInfo, DrainPhase, NoTelemetry, Options, Request, Service, Telemetry,
 };

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::access_log::{AccessLog, Record};
 use crate::date::DateLine;
 use crate::exchange::{Exchange, RequestLine};
+use crate::live::LiveRequests;
 use crate::rejection::RejectionLog;
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
@@ -149,6 +150,7 @@ pub struct Service<A> {
     telemetry: Arc<dyn Telemetry>,
     phase: AtomicU8,
     in_flight: AtomicU32,
+    live: Arc<LiveRequests>,
     connections: Mutex<Slab<Option<Waker>>>,
     emptied: Notify,
 }
@@ -176,6 +178,7 @@ impl<A: App> Service<A> {
             telemetry,
             phase: AtomicU8::new(DrainPhase::Serving as u8),
             in_flight: AtomicU32::new(0),
+            live: Arc::default(),
             connections: Mutex::new(Slab::new()),
             emptied: Notify::new(),
         })
@@ -219,6 +222,11 @@ impl<A: App> Service<A> {
     /// How many requests wait for the end of their response.
     pub fn requests_in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Which requests those are.
+    pub fn live_requests(&self) -> &Arc<LiveRequests> {
+        &self.live
     }
 
     /// The access log.

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! supervisor -> worker   setup (with a memfd that holds the settings), announce, drain, quit
-//! worker -> supervisor   ready, failed { message }, recycle
+//! worker -> supervisor   ready, failed { message }, recycle, blocked { for_ms }
 //! ```
 //!
 //! Messages are small JSON documents. The settings, which have no limit, travel beside their
@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -64,6 +65,7 @@ pub(crate) enum Report {
     Ready,
     Failed { message: String },
     Recycle,
+    Blocked { for_ms: u64 },
 }
 
 /// One message as it came, or the end.
@@ -139,6 +141,13 @@ impl WorkerControl {
     /// Asks to be replaced; the worker serves on until it is told to drain.
     pub fn recycle(&self) -> io::Result<()> {
         send(self.as_fd(), &Report::Recycle, None)
+    }
+
+    /// Tells the supervisor that the event loop has not moved for longer than it may. For any
+    /// thread.
+    pub fn blocked(&self, duration: Duration) -> io::Result<()> {
+        let for_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        send(self.as_fd(), &Report::Blocked { for_ms }, None)
     }
 }
 
@@ -360,10 +369,13 @@ mod tests {
         let (supervisor, worker) = channel();
         worker.ready().unwrap();
         worker.recycle().unwrap();
+        worker.blocked(Duration::from_secs(30)).unwrap();
         worker.failed("no module named `x`").unwrap();
         drop(worker);
         assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Ready));
         assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Recycle));
+        let blocked = Report::Blocked { for_ms: 30_000 };
+        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(blocked));
         let message = "no module named `x`".to_owned();
         assert_eq!(
             supervisor.try_receive().unwrap(),

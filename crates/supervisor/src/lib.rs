@@ -18,6 +18,7 @@ mod run;
 mod scoreboard;
 mod service_manager;
 mod signals;
+mod silence;
 mod sockets;
 mod spawn;
 mod sys;

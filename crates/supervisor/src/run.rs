@@ -21,6 +21,7 @@ use crate::policy::{Action, Event, Exit, KILL_MARGIN, Pid, Policy, PolicySetting
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
 use crate::service_manager::{Limits, ServiceManager};
 use crate::signals::{Request, Signals};
+use crate::silence::Silence;
 use crate::sockets::Listener;
 use crate::spawn::{self, Place, WorkerCommand};
 use crate::sys::descriptor::watch;
@@ -45,6 +46,8 @@ pub struct SupervisorOptions {
     pub timeout_worker_startup: Option<Duration>,
     /// Who wants to be told how it goes.
     pub service_manager: Option<ServiceManager>,
+    /// How long a ready worker may show no sign of life; `None` is no limit.
+    pub timeout: Option<Duration>,
 }
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
@@ -96,6 +99,7 @@ struct Supervisor {
     scoreboard: Scoreboard,
     policy: Policy,
     workers: BTreeMap<Pid, Running>,
+    silence: Silence,
     started: Instant,
     service_manager: Option<ServiceManager>,
     limits: Limits,
@@ -118,6 +122,7 @@ impl Supervisor {
                 seed: monotonic_ns() ^ u64::from(std::process::id()),
             }),
             workers: BTreeMap::new(),
+            silence: Silence::new(options.timeout, Instant::now()),
             started: Instant::now(),
             service_manager: options.service_manager,
             limits: Limits {
@@ -150,6 +155,7 @@ impl Supervisor {
     async fn turn(&mut self, signals: &mut Signals) -> Option<u8> {
         let deadline = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
         let keep_alive = self.service_manager.as_ref().and_then(ServiceManager::next_keep_alive);
+        let next_look = self.silence.next_look();
         tokio::select! {
             biased;
             request = signals.requests.next() => self.request(request),
@@ -162,6 +168,7 @@ impl Supervisor {
                 self.service_manager.as_mut().map(ServiceManager::keep_alive);
                 None
             }
+            () = sleep_until(next_look) => self.look_for_signs_of_life(),
         }
     }
 
@@ -172,6 +179,10 @@ impl Supervisor {
             Request::Reload => self.handle(Event::ReloadRequested),
             Request::ScaleUp => self.handle(Event::ScaleUp),
             Request::ScaleDown => self.handle(Event::ScaleDown),
+            Request::Dump => {
+                self.want_dumps();
+                None
+            }
             Request::Unused(name) => {
                 debug!(target: LOG, "Ignoring {name}");
                 None
@@ -196,6 +207,7 @@ impl Supervisor {
                         self.order(pid, &ToWorker::Drain);
                         self.kill(pid, Signal::TERM);
                     }
+                    Action::Abort { pid } => self.kill(pid, Signal::ABORT),
                     Action::Kill { pid } => self.kill(pid, Signal::KILL),
                     Action::AnnounceRunning => self.announce(),
                     Action::CloseListeners => self.listeners.clear(),
@@ -253,6 +265,30 @@ impl Supervisor {
         {
             warn!(target: LOG, "Cannot signal worker [{pid}]: {error}");
         }
+    }
+
+    /// Asks through the scoreboard: it is heard by a worker whose loop is blocked, and harmless to
+    /// one that does not listen yet.
+    fn want_dumps(&self) {
+        info!(target: LOG, "Received SIGUSR2, asking {} worker(s) for their stacks", self.workers.len());
+        for worker in self.workers.values() {
+            self.scoreboard.slot(worker.slot).want_dump();
+        }
+    }
+
+    fn look_for_signs_of_life(&mut self) -> Option<u8> {
+        let slot_of = |worker: &Running| self.scoreboard.slot(worker.slot);
+        let slots = self.workers.iter().map(|(&pid, worker)| (pid, slot_of(worker)));
+        let seen = slots
+            .filter(|(_, slot)| slot.phase() == Phase::Ready)
+            .map(|(pid, slot)| (pid, slot.watchdog_seen_ns()));
+        let silent = self.silence.look(seen, monotonic_ns(), Instant::now());
+        let mut outcome = None;
+        for (pid, duration) in silent {
+            let state = process_state(pid);
+            outcome = outcome.or(self.handle(Event::WorkerSilent { pid, duration, state }));
+        }
+        outcome
     }
 
     fn announce(&self) {
@@ -330,7 +366,16 @@ fn event_of(pid: Pid, report: Report) -> Event {
         Report::Ready => Event::WorkerReady { pid },
         Report::Failed { message } => Event::WorkerFailedToStart { pid, message },
         Report::Recycle => Event::WorkerWantsRecycle { pid },
+        Report::Blocked { for_ms } => {
+            Event::WorkerBlocked { pid, duration: Duration::from_millis(for_ms) }
+        }
     }
+}
+
+/// The kernel's letter for what a process does (proc(5)): the first field behind its name.
+fn process_state(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 fn exit_of(status: WaitStatus) -> Option<Exit> {

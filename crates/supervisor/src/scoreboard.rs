@@ -85,6 +85,13 @@ struct Totals {
     bytes_out: AtomicU64,
 }
 
+/// What the watchdog thread of the worker and the supervisor have to say to each other.
+#[repr(C)]
+struct Watch {
+    seen_ns: AtomicU64,
+    dumps_wanted: AtomicU64,
+}
+
 /// The numbers of one worker.
 ///
 /// Any process may read any slot. Only the loop's thread of the worker that owns the slot may call
@@ -93,6 +100,7 @@ struct Totals {
 pub struct Slot {
     identity: Line<Identity>,
     running_since_ns: Line<AtomicU64>,
+    watch: Line<Watch>,
     load: Line<Load>,
     totals: Line<Totals>,
     latency: Line<[AtomicU64; LATENCY_BUCKETS]>,
@@ -149,6 +157,26 @@ impl Slot {
     /// The loop is about to sleep in the kernel.
     pub fn set_parked(&self) {
         self.running_since_ns.0.store(0, Ordering::Relaxed);
+    }
+
+    /// When the worker's watchdog was last seen ([`monotonic_ns`]); 0 if it has not begun.
+    pub fn watchdog_seen_ns(&self) -> u64 {
+        self.watch.0.seen_ns.load(Ordering::Relaxed)
+    }
+
+    /// The watchdog runs. For its own thread.
+    pub fn set_watchdog_seen(&self, now_ns: u64) {
+        self.watch.0.seen_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// How often the supervisor has asked for the stacks of this worker.
+    pub fn dumps_wanted(&self) -> u64 {
+        self.watch.0.dumps_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Asks the watchdog for the stacks of its process. For the supervisor.
+    pub(crate) fn want_dump(&self) {
+        add(&self.watch.0.dumps_wanted, 1);
     }
 
     /// Open connections.
@@ -267,6 +295,8 @@ impl Slot {
             connections,
             requests_in_flight,
             &self.running_since_ns.0,
+            &self.watch.0.seen_ns,
+            &self.watch.0.dumps_wanted,
         ];
         for counter in single.into_iter().chain(responses).chain(&self.latency.0) {
             counter.store(0, Ordering::Relaxed);
@@ -387,6 +417,8 @@ mod tests {
         slot.add_bytes_in(10);
         slot.add_bytes_out(20);
         slot.set_running(5);
+        slot.set_watchdog_seen(6);
+        slot.want_dump();
         slot.count_latency(usize::MAX);
 
         slot.assign(7);
@@ -394,6 +426,7 @@ mod tests {
         assert_eq!((slot.pid(), slot.generation(), slot.phase()), (0, 7, Phase::Starting));
         assert_eq!(slot.connections() + slot.requests_in_flight() + slot.running_since_ns(), 0);
         assert_eq!(slot.accepted_total() + slot.requests_total(), 0);
+        assert_eq!(slot.watchdog_seen_ns() + slot.dumps_wanted(), 0);
         assert_eq!(slot.bytes_in_total() + slot.bytes_out_total(), 0);
         assert_eq!((1..=5).map(|class| slot.responses_total(class)).sum::<u64>(), 0);
         assert_eq!((0..LATENCY_BUCKETS).map(|bucket| slot.latency_total(bucket)).sum::<u64>(), 0);
@@ -441,6 +474,7 @@ mod tests {
         let offsets = [
             std::mem::offset_of!(Slot, identity),
             std::mem::offset_of!(Slot, running_since_ns),
+            std::mem::offset_of!(Slot, watch),
             std::mem::offset_of!(Slot, load),
             std::mem::offset_of!(Slot, totals),
             std::mem::offset_of!(Slot, latency),

@@ -17,6 +17,7 @@ use super::write_queue::WriteQueue;
 use super::{Close, DISCARD_LIMIT};
 use crate::deadline::Clock;
 use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
+use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
 
 /// One exchange, from the connection's side.
@@ -32,6 +33,7 @@ pub(super) struct Active {
     status: u16,
     started: Instant,
     line: Option<RequestLine>,
+    live: LiveKey,
     registration: Registration,
 }
 
@@ -138,6 +140,7 @@ impl Active {
             status: 0,
             started: now,
             line: logged_line(service, head),
+            live: service.live_requests().enter(head.method, head.target.path, now),
             registration: Registration::None,
             exchange,
         };
@@ -364,6 +367,7 @@ impl Active {
         if self.registration == Registration::Waiting {
             self.exchange.leave();
         }
+        service.live_requests().leave(self.live);
         service.request_finished(self.status, self.started, now);
         service.log_access(peer, self.line.as_ref(), self.status);
     }

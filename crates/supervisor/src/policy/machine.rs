@@ -24,9 +24,20 @@ pub(super) struct Worker {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stage {
-    Starting { deadline: Option<Duration> },
-    Ready { since: Duration, recycle_at: Option<Duration> },
-    Leaving { kill_at: Option<Duration> },
+    Starting {
+        deadline: Option<Duration>,
+    },
+    Ready {
+        since: Duration,
+        recycle_at: Option<Duration>,
+    },
+    Leaving {
+        kill_at: Option<Duration>,
+    },
+    /// It was blocked and has been given up.
+    Aborted {
+        kill_at: Duration,
+    },
     Killed,
 }
 
@@ -133,6 +144,7 @@ impl Policy {
             Stage::Starting { deadline } => deadline,
             Stage::Ready { recycle_at, .. } => recycle_at.filter(|_| running),
             Stage::Leaving { kill_at } => kill_at,
+            Stage::Aborted { kill_at } => Some(kill_at),
             Stage::Killed => None,
         });
         let of_seats = self.seats.iter().map(|seat| seat.respawn_at).filter(|_| running);
@@ -160,6 +172,10 @@ impl Policy {
                 {
                     recycle_at.get_or_insert(now);
                 }
+            }
+            Event::WorkerBlocked { pid, duration } => self.blocked(pid, duration, actions),
+            Event::WorkerSilent { pid, duration, state } => {
+                self.silent(pid, duration, state, actions);
             }
             Event::StopRequested => match self.mode {
                 Mode::Running => {
@@ -260,21 +276,32 @@ impl Policy {
             }
             Stage::Ready { since, .. } => {
                 actions.push(Action::Log(Notice::Died { index, pid, exit }));
-                if self.now.saturating_sub(since) >= STABLE
-                    && let Some(seat) = self.seats.get_mut(index)
-                {
-                    seat.deaths = 0;
-                }
-                // If it was about to be replaced, its replacement already is what the index needs.
-                let had_replacement =
-                    self.rollout.take_if(|rollout| rollout.old == worker.generation).is_some();
-                self.count_death(index, &exit.to_string(), !had_replacement, actions);
+                self.died(index, worker.generation, since, &exit.to_string(), actions);
             }
-            Stage::Leaving { .. } | Stage::Killed => {
+            Stage::Leaving { .. } | Stage::Aborted { .. } | Stage::Killed => {
                 actions.push(Action::Log(Notice::Finished { index, pid, exit }));
                 self.rollout.take_if(|rollout| rollout.old == worker.generation);
             }
         }
+    }
+
+    /// A worker that was ready since `since` serves no more.
+    pub(super) fn died(
+        &mut self,
+        index: usize,
+        generation: u32,
+        since: Duration,
+        cause: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.now.saturating_sub(since) >= STABLE
+            && let Some(seat) = self.seats.get_mut(index)
+        {
+            seat.deaths = 0;
+        }
+        // If it was about to be replaced, its replacement already is what the index needs.
+        let had_replacement = self.rollout.take_if(|rollout| rollout.old == generation).is_some();
+        self.count_death(index, cause, !had_replacement, actions);
     }
 
     /// A worker will not become ready. It may still exist, on its way out.
@@ -347,6 +374,9 @@ impl Policy {
                 }
                 Stage::Leaving { kill_at } if is_due(kill_at) => {
                     actions.push(Action::Log(Notice::KilledDraining { index, pid }));
+                }
+                Stage::Aborted { kill_at } if kill_at <= now => {
+                    actions.push(Action::Log(Notice::KilledBlocked { index, pid }));
                 }
                 _ => continue,
             }
@@ -438,7 +468,7 @@ impl Policy {
                 Stage::Starting { .. } => self.now,
                 Stage::Leaving { kill_at: Some(at) } => at.min(limit),
                 Stage::Ready { .. } | Stage::Leaving { kill_at: None } => limit,
-                Stage::Killed => continue,
+                Stage::Aborted { .. } | Stage::Killed => continue,
             };
             worker.stage = Stage::Leaving { kill_at: Some(kill_at) };
             actions.extend(worker.pid.map(|pid| Action::Quit { pid }));
@@ -458,7 +488,7 @@ impl Policy {
         }
     }
 
-    fn by_pid(&mut self, pid: Pid) -> Option<&mut Worker> {
+    pub(super) fn by_pid(&mut self, pid: Pid) -> Option<&mut Worker> {
         self.workers.iter_mut().find(|worker| worker.pid == Some(pid))
     }
 }

@@ -19,6 +19,9 @@
 //!             '-------------------------------.                        v
 //!                                              '------------------> Killed
 //!
+//! WorkerBlocked: Ready -> Aborted -> Killed, WorkerSilent: Ready -> Killed; both are a death, and
+//! count at once (`blocked.rs`).
+//!
 //! WorkerExited ends it from every state; from Starting and Ready it is a death, and counts.
 //! ```
 //!
@@ -48,6 +51,7 @@
 //!   that could be kept, and whoever started us should learn of it.
 
 mod backoff;
+mod blocked;
 mod machine;
 mod notice;
 mod summary;
@@ -75,6 +79,8 @@ pub const KILL_MARGIN: Duration = Duration::from_secs(4);
 pub const SAME_STOP: Duration = Duration::from_millis(200);
 /// How long a worker that reported a failed start, or was told to quit, may take to exit.
 pub const EXIT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a blocked worker may take to end after ABRT.
+pub const ABORT_GRACE: Duration = Duration::from_secs(2);
 /// After a failed replacement, how long until a worker that wants to be recycled gets another try.
 pub const RECYCLE_RETRY: Duration = Duration::from_secs(30);
 
@@ -148,6 +154,22 @@ pub enum Event {
         /// Which.
         pid: Pid,
     },
+    /// A worker says that its event loop does not move.
+    WorkerBlocked {
+        /// Which.
+        pid: Pid,
+        /// Since then.
+        duration: Duration,
+    },
+    /// A worker says nothing at all any more: its watchdog does not run.
+    WorkerSilent {
+        /// Which.
+        pid: Pid,
+        /// Since then.
+        duration: Duration,
+        /// The kernel's letter for the state of the process.
+        state: Option<char>,
+    },
     /// TERM or INT; the second one forces.
     StopRequested,
     /// QUIT: stop without draining.
@@ -192,6 +214,11 @@ pub enum Action {
     },
     /// Order a worker to exit now.
     Quit {
+        /// Which.
+        pid: Pid,
+    },
+    /// Send ABRT.
+    Abort {
         /// Which.
         pid: Pid,
     },

@@ -35,6 +35,9 @@ pub enum Notice {
     Reloading { workers: usize },
     Reloaded,
     KilledDraining { index: usize, pid: Pid },
+    Blocked { index: usize, pid: Pid, duration: Duration },
+    KilledBlocked { index: usize, pid: Pid },
+    Silent { index: usize, pid: Pid, duration: Duration, state: Option<char> },
     ScaledTo { workers: usize },
     ScaleLimit { workers: usize },
     CrashLoop { last: String },
@@ -54,12 +57,15 @@ impl Notice {
             | Self::StartTimedOut { .. }
             | Self::DiedStarting { .. }
             | Self::Died { .. }
+            | Self::Blocked { .. }
+            | Self::Silent { .. }
             | Self::ReplacementFailed { .. }
             | Self::CrashLoop { .. }
             | Self::StartupFailed => Level::Error,
             Self::Finished { exit, .. } if !exit.is_orderly() => Level::Error,
             Self::Respawning { .. }
             | Self::KilledDraining { .. }
+            | Self::KilledBlocked { .. }
             | Self::ScaleLimit { .. }
             | Self::Forcing => Level::Warn,
             Self::WorkerStarted { .. }
@@ -87,6 +93,24 @@ impl fmt::Display for Name {
 /// Of a KILL that we did not send, the usual sender is the kernel at a memory limit.
 fn hint(exit: Exit) -> &'static str {
     if exit == Exit::SIGKILL { " (out of memory?)" } else { "" }
+}
+
+/// Seconds with one digit behind the point.
+pub(super) fn tenths(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64())
+}
+
+/// What is known of a process that shows no sign of life (proc(5), `/proc/PID/stat`).
+fn state_of(state: Option<char>) -> &'static str {
+    match state {
+        Some('T') => "it is stopped (state T, by SIGSTOP or SIGTSTP)",
+        Some('t') => "it is stopped by a debugger (state t)",
+        Some('D') => "it waits in the kernel and cannot be interrupted (state D)",
+        Some('R') => "it runs, but its watchdog does not (state R)",
+        Some('S') => "it sleeps, and its watchdog does not run (state S)",
+        Some('Z' | 'X') => "it is dying",
+        _ => "its state is not known",
+    }
 }
 
 impl fmt::Display for Reason {
@@ -147,6 +171,22 @@ impl fmt::Display for Notice {
             Self::KilledDraining { index, pid } => {
                 write!(f, "{} did not finish in time, killing it", Name(*index, *pid))
             }
+            Self::Blocked { index, pid, duration } => write!(
+                f,
+                "{} was blocked for {} s (--timeout), replacing it",
+                Name(*index, *pid),
+                tenths(*duration)
+            ),
+            Self::KilledBlocked { index, pid } => {
+                write!(f, "{} did not end after SIGABRT, killing it", Name(*index, *pid))
+            }
+            Self::Silent { index, pid, duration, state } => write!(
+                f,
+                "{} has shown no sign of life for {} s (--timeout), {}; replacing it",
+                Name(*index, *pid),
+                tenths(*duration),
+                state_of(*state)
+            ),
             Self::ScaledTo { workers } => write!(f, "Scaling to {workers} workers"),
             Self::ScaleLimit { workers } => {
                 write!(f, "Not scaling, {workers} workers is the limit")

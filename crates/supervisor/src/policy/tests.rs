@@ -982,6 +982,117 @@ fn the_summary_follows_the_life_of_the_server() {
     expect(&story, Stopping, 0, 1);
 }
 
+// --- workers that do nothing ---
+
+fn blocked(generation: u32) -> Event {
+    Event::WorkerBlocked { pid: pid(generation), duration: Duration::from_millis(30_040) }
+}
+
+fn silent(generation: u32) -> Event {
+    Event::WorkerSilent { pid: pid(generation), duration: seconds(31), state: Some('T') }
+}
+
+fn abort(generation: u32) -> Action {
+    Action::Abort { pid: pid(generation) }
+}
+
+#[test]
+fn a_worker_that_does_nothing_is_replaced_before_it_is_gone() {
+    let table = [(blocked as fn(u32) -> Event, abort(1)), (silent, kill(1))];
+    for (event, action) in table {
+        let mut story = Story::serving(2);
+        assert_eq!(story.on(event(1)), [action, spawn(2, 0, 3)]);
+        assert_eq!(story.on(event(1)), [], "once is enough");
+        story.ready(3);
+        assert_eq!(story.exits(1), [], "its place is taken");
+    }
+}
+
+#[test]
+fn a_blocked_worker_that_survives_abrt_is_killed() {
+    let mut story = Story::serving(1);
+    story.on(blocked(1));
+    assert_eq!(story.policy.next_deadline(), Some(ABORT_GRACE));
+    assert_eq!(story.wait_for_deadline(), [kill(1)]);
+}
+
+#[test]
+fn blocked_and_silent_workers_are_logged_with_their_cause() {
+    let lines = |story: &mut Story, event| {
+        let notices = story.log(event);
+        notices.iter().map(|notice| (notice.level(), notice.to_string())).collect::<Vec<_>>()
+    };
+    let mut story = Story::serving(1);
+    assert_eq!(
+        lines(&mut story, blocked(1)),
+        [(Level::Error, "Worker 1 [101] was blocked for 30.0 s (--timeout), replacing it".into())]
+    );
+    story.now += ABORT_GRACE;
+    assert_eq!(
+        lines(&mut story, Event::Tick),
+        [(Level::Warn, "Worker 1 [101] did not end after SIGABRT, killing it".into())]
+    );
+    let mut story = Story::serving(1);
+    assert_eq!(
+        lines(&mut story, silent(1)),
+        [(
+            Level::Error,
+            "Worker 1 [101] has shown no sign of life for 31.0 s (--timeout), \
+             it is stopped (state T, by SIGSTOP or SIGTSTP); replacing it"
+                .into()
+        )]
+    );
+}
+
+#[test]
+fn doing_nothing_counts_as_a_death_with_its_cause() {
+    let mut story = Story::serving(1);
+    for generation in 1..10 {
+        story.on(blocked(generation));
+        while story.policy.workers.iter().all(|worker| worker.generation == generation) {
+            story.wait_for_deadline();
+        }
+        story.exits(generation);
+        story.ready(generation + 1);
+    }
+    let last = story.log(blocked(10));
+    assert!(
+        last.contains(&Notice::CrashLoop { last: "was blocked for 30.0 s".into() }),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn start_up_and_drain_have_limits_of_their_own() {
+    for event in [blocked, silent] {
+        let mut story = Story::starting(1);
+        assert_eq!(story.all(event(1)), [], "starting");
+        story.ready(1);
+        story.on(Event::StopRequested);
+        assert_eq!(story.all(event(1)), [], "draining");
+        assert_eq!(story.policy.next_deadline(), Some(GRACE + KILL_MARGIN));
+    }
+}
+
+#[test]
+fn a_blocked_worker_whose_replacement_is_on_its_way_gets_no_second_one() {
+    let mut story = Story::serving(1);
+    story.on(Event::WorkerWantsRecycle { pid: pid(1) });
+    assert_eq!(story.on(blocked(1)), [abort(1)]);
+    assert_eq!(story.ready(2), []);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_blocked_worker_longer_than_for_abrt() {
+    let mut story = Story::serving(1);
+    story.on(blocked(1));
+    story.on(Event::QuitRequested);
+    story.exits(2);
+    story.now = ABORT_GRACE;
+    assert_eq!(story.on(Event::Tick), [kill(1)]);
+    assert_eq!(story.exits(1), [Action::Exit { code: exit::CLEAN }]);
+}
+
 // --- nonsense ---
 
 #[test]
@@ -992,6 +1103,8 @@ fn events_about_unknown_processes_change_nothing() {
         Event::WorkerFailedToStart { pid: unknown, message: String::new() },
         Event::WorkerExited { pid: unknown, exit: Exit::Code(1) },
         Event::WorkerWantsRecycle { pid: unknown },
+        Event::WorkerBlocked { pid: unknown, duration: seconds(30) },
+        Event::WorkerSilent { pid: unknown, duration: seconds(30), state: None },
         Event::Spawned { slot: 0, pid: unknown },
         Event::SpawnFailed { slot: 0, message: String::new() },
     ];
@@ -1026,7 +1139,7 @@ fn the_invariants_hold_for_random_lives() {
         for _ in 0..150 {
             let pids: Vec<Pid> = story.policy.workers.iter().filter_map(|w| w.pid).collect();
             let pid = if pids.is_empty() { 1 } else { pids[pick(pids.len())] };
-            let event = match pick(16) {
+            let event = match pick(18) {
                 0..4 => Event::WorkerReady { pid },
                 4..7 => Event::WorkerExited { pid, exit: Exit::Code(0) },
                 7 => Event::WorkerFailedToStart { pid, message: String::new() },
@@ -1039,6 +1152,8 @@ fn the_invariants_hold_for_random_lives() {
                     story.policy.settings.delay = DELAY;
                     Event::StopRequested
                 }
+                14 => Event::WorkerBlocked { pid, duration: seconds(30) },
+                15 => Event::WorkerSilent { pid, duration: seconds(30), state: Some('T') },
                 _ => {
                     story.now = story.policy.next_deadline().unwrap_or(story.now + seconds(20));
                     Event::Tick

@@ -83,7 +83,7 @@ fn listen(bind: &BindOptions) -> Result<Vec<Listener>, BindError> {
 fn options(config: &Config, command: Vec<OsString>) -> serde_json::Result<SupervisorOptions> {
     let mut command = command.into_iter();
     Ok(SupervisorOptions {
-        workers: usize::try_from(config.workers.workers).unwrap_or(usize::MAX),
+        workers: config.workers.workers,
         command: WorkerCommand {
             program: command.next().unwrap_or_default(),
             args: command.collect(),
@@ -92,5 +92,7 @@ fn options(config: &Config, command: Vec<OsString>) -> serde_json::Result<Superv
         setup: serde_json::to_value(config)?,
         timeout_graceful_shutdown: Some(config.workers.timeout_graceful_shutdown),
         timeout_worker_startup: Some(config.workers.timeout_worker_startup),
+        on_start: config.workers.on_start.clone(),
+        preload: config.workers.preload,
     })
 }

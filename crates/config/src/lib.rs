@@ -34,6 +34,7 @@ pub use load::load;
 pub use options::{AppOptions, BindOptions, Config, HttpOptions, LogOptions, WorkerOptions};
 pub use types::{
     BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel, ParseError,
+    WorkerCount,
 };
 
 /// A complete configuration, and what the user should be told about it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel};
+use crate::types::{BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel, WorkerCount};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -108,7 +108,11 @@ const DEFAULT_HEAD_SIZE: usize = ByteSize::kib(64).0 as usize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerOptions {
     /// How many worker processes.
-    pub workers: u32,
+    pub workers: WorkerCount,
+    /// `module:function` that runs once, before any worker.
+    pub on_start: Option<String>,
+    /// Whether the application is imported once, in a process that workers are forked from.
+    pub preload: bool,
     /// How long requests in flight may take once the server stops.
     pub timeout_graceful_shutdown: Duration,
     /// How long a worker may take to import the application and finish its startup.
@@ -122,7 +126,9 @@ pub struct WorkerOptions {
 impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
-            workers: 1,
+            workers: WorkerCount::Exactly(1),
+            on_start: None,
+            preload: false,
             timeout_graceful_shutdown: Duration::from_secs(30),
             timeout_worker_startup: Duration::from_secs(60),
             limit_max_requests: None,

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::types::{ByteSize, ParseError, digits, one_of};
+use crate::types::{ByteSize, ParseError, WorkerCount, digits, one_of};
 
 /// The longest duration that is accepted; far below where adding to a clock overflows.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -53,6 +53,17 @@ pub(crate) fn or_none<T>(
     match read(text) {
         Ok(value) => Ok(Some(value)),
         Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or none"))),
+    }
+}
+
+/// The number of workers, or `auto`.
+pub(crate) fn workers(text: &str) -> Result<WorkerCount, ParseError> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(WorkerCount::Auto);
+    }
+    match integer(text, 1, 1024) {
+        Ok(count) => Ok(WorkerCount::Exactly(count)),
+        Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or auto"))),
     }
 }
 
@@ -184,6 +195,14 @@ pub(crate) fn target(text: &str) -> Result<String, ParseError> {
         Ok(text.to_owned())
     } else {
         Err(ParseError::new("`module:attribute`, such as `main:app`"))
+    }
+}
+
+/// A function, `module:function`.
+pub(crate) fn function(text: &str) -> Result<String, ParseError> {
+    match text.split_once(':') {
+        Some((_, name)) if !name.ends_with("()") => target(text),
+        _ => Err(ParseError::new("`module:function`, such as `main:migrate`")),
     }
 }
 

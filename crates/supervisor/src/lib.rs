@@ -7,11 +7,14 @@
 //! Owns: process life, signals, listening sockets, shared counters, exit codes. Must not know:
 //! HTTP, ASGI or Python; a worker is a command line.
 
+mod capacity;
 mod control;
 mod error;
 pub mod exit;
 mod inherited;
+mod on_start;
 pub mod policy;
+mod preload;
 mod run;
 mod scoreboard;
 mod signals;
@@ -19,9 +22,9 @@ mod sockets;
 mod spawn;
 mod sys;
 
-pub use control::{Order, WorkerControl};
+pub use control::{Fork, Order, WorkerControl};
 pub use error::{BindError, InheritError};
-pub use inherited::{Inherited, WORKER_VARIABLE};
+pub use inherited::{Inherited, ROLE_VARIABLE, WORKER_VARIABLE};
 pub use run::{SupervisorOptions, run};
 pub use scoreboard::{LATENCY_BUCKETS, MAX_SLOTS, Phase, Scoreboard, Slot, monotonic_ns};
 pub use sockets::{Listener, ListenerKind, activated, bind_all};

@@ -28,6 +28,15 @@ def main() -> int:
     if passed is None:
         sys.stderr.write("rsgi._worker is started by the supervisor only; run `rsgi` instead\n")
         return 2
+    role = os.environ.pop("RSGI_ROLE", None)
+    if role == "template":
+        from rsgi import _template
+
+        return _template.main(passed)
+    if role == "on_start":
+        from rsgi import _on_start
+
+        return _on_start.main(passed)
     worker = Worker.inherited(passed)
     os.environ["RSGI_WORKER_INDEX"] = str(worker.index)
 

@@ -139,7 +139,7 @@ fn options(
 ) -> serde_json::Result<SupervisorOptions> {
     let mut command = command.into_iter();
     Ok(SupervisorOptions {
-        workers: usize::try_from(config.workers.workers).unwrap_or(usize::MAX),
+        workers: config.workers.workers,
         command: WorkerCommand {
             program: command.next().unwrap_or_default(),
             args: command.collect(),
@@ -151,5 +151,7 @@ fn options(
         timeout_worker_startup: Some(config.workers.timeout_worker_startup),
         service_manager: service_manager(),
         timeout: Some(config.workers.timeout).filter(|timeout| !timeout.is_zero()),
+        on_start: config.workers.on_start.clone(),
+        preload: config.workers.preload,
     })
 }

@@ -6,6 +6,7 @@ use pyo3::sync::PyOnceLock;
 use rsgi_protocol::LifespanError;
 use rsgi_protocol::http::fields::FieldError;
 use rsgi_server::SendError;
+use rsgi_supervisor::InheritError;
 
 pyo3::create_exception!(
     rsgi,
@@ -13,6 +14,11 @@ pyo3::create_exception!(
     PyOSError,
     "Raised by `send()` once the client has gone (ASGI HTTP 2.4, \"Disconnected Client\")."
 );
+
+/// A process was not given what it needs.
+pub(crate) fn from_inherit(error: InheritError) -> PyErr {
+    PyRuntimeError::new_err(error.to_string())
+}
 
 /// `send()` refused a message.
 pub(crate) fn from_send(error: SendError) -> PyErr {

@@ -20,6 +20,7 @@ mod scope;
 mod selector;
 mod tasks;
 mod telemetry;
+mod template;
 mod watchdog;
 mod worker;
 
@@ -43,6 +44,8 @@ mod _native {
     use crate::lifespan::LifespanExchange;
     #[pymodule_export]
     use crate::selector::{Selector, SelectorMap};
+    #[pymodule_export]
+    use crate::template::Template;
     #[pymodule_export]
     use crate::worker::Worker;
 }

@@ -9,6 +9,7 @@
 
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind::UnexpectedEof;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,10 +36,13 @@ use crate::selector::Selector;
 use crate::tasks::Tasks;
 use crate::telemetry::Board;
 use crate::watchdog::{DumpRequests, Inspector, Watchdog, Watched, limits};
-use crate::{keywords, logging};
+use crate::{errors, keywords, logging};
 
 /// How long cancelled tasks may take to clean up before their connections are cut.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
+/// The key of the worker's number in the lifespan's state.
+const WORKER_INDEX: &str = "rsgi.worker_index";
 
 /// The least that the application's shutdown may take.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
@@ -125,19 +129,8 @@ impl Worker {
     /// Take over what the supervisor passed in the environment variable `RSGI_WORKER`.
     #[staticmethod]
     fn inherited(value: &str) -> PyResult<Self> {
-        let inherited = Inherited::from_env_value(value)
-            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        let Inherited { listeners, scoreboard, slot, index, control } = inherited;
-        let setup = control.receive_setup_blocking()?;
-        let config: Config = serde_json::from_value(setup)
-            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        logging::install(&config.log);
-        Ok(Self {
-            config,
-            place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
-            control: Control::new(Some(control), index),
-            dumps: DumpRequests::listen(),
-        })
+        let inherited = Inherited::from_env_value(value).map_err(errors::from_inherit)?;
+        Self::supervised(inherited)?.ok_or_else(|| std::io::Error::from(UnexpectedEof).into())
     }
 
     /// Bind the addresses that the settings name, for a program that serves by itself.
@@ -185,6 +178,12 @@ impl Worker {
     #[getter]
     fn app_dir(&self) -> &str {
         &self.config.app.app_dir
+    }
+
+    /// What runs once before any worker, as `module:function`.
+    #[getter]
+    fn on_start(&self) -> Option<&str> {
+        self.config.workers.on_start.as_deref()
     }
 
     /// This worker's stable number, from 0.
@@ -327,6 +326,24 @@ impl Worker {
 }
 
 impl Worker {
+    /// A worker of a supervisor, whose settings it waits for. `None` if it is not wanted any more.
+    pub(crate) fn supervised(inherited: Inherited) -> PyResult<Option<Self>> {
+        let Inherited { listeners, scoreboard, slot, index, control } = inherited;
+        let setup = match control.receive_setup_blocking() {
+            Err(error) if error.kind() == UnexpectedEof => return Ok(None),
+            setup => setup?,
+        };
+        let config: Config = serde_json::from_value(setup)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        logging::install(&config.log);
+        Ok(Some(Self {
+            config,
+            place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
+            dumps: DumpRequests::listen(),
+            control: Control::new(Some(control), index),
+        }))
+    }
+
     fn max_requests(&self) -> Option<u64> {
         let workers = &self.config.workers;
         let spread = workers.limit_max_requests_jitter.saturating_add(1);
@@ -342,6 +359,13 @@ fn call_back(callback: &Py<PyAny>) {
             log::error!("a callback of the server's failed: {error}");
         }
     });
+}
+
+/// What the lifespan's state holds before the application adds to it.
+fn initial_state(py: Python<'_>, index: usize) -> PyResult<Py<PyDict>> {
+    let state = PyDict::new(py);
+    state.set_item(WORKER_INDEX, index)?;
+    Ok(state.unbind())
 }
 
 /// Takes what the application's import has left out of the garbage collector's sight: it lives as
@@ -428,16 +452,27 @@ impl Run {
         if self.lifespan.is_on() {
             log::info!("Waiting for application startup.");
         }
-        let state = Python::attach(|py| PyDict::new(py).unbind());
+        let state = Python::attach(|py| initial_state(py, self.control.index));
+        let startup = async {
+            let state = state?;
+            let outcome = self.lifespan.startup(&self.service.app, &state).await?;
+            Ok::<_, PyErr>((outcome, state))
+        };
         let outcome = tokio::select! {
-            outcome = self.lifespan.startup(&self.service.app, &state) => outcome,
+            outcome = startup => outcome,
             () = self.control.requested(Stop::Announced) => {
                 Python::attach(|py| self.lifespan.cancel(py));
                 return false;
             }
         };
-        let prepared = outcome.and_then(|outcome| {
-            Python::attach(|py| self.service.app.prepare(py, state))?;
+        let prepared = outcome.and_then(|(outcome, state)| {
+            Python::attach(|py| {
+                if outcome == StartupOutcome::Unsupported {
+                    // Nobody has asked for a state, and every request would copy it.
+                    state.bind(py).call_method1(intern!(py, "pop"), (WORKER_INDEX, py.None()))?;
+                }
+                self.service.app.prepare(py, state)
+            })?;
             Ok(outcome)
         });
         match prepared {

@@ -46,7 +46,7 @@ pub use options::{
 pub use surroundings::Surroundings;
 pub use types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel,
-    ParseError,
+    ParseError, WorkerCount,
 };
 
 /// A complete configuration, and what the user should be told about it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel};
+use crate::types::{Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel, WorkerCount};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -121,9 +121,13 @@ const DEFAULT_HEAD_SIZE: usize = ByteSize::kib(64).0 as usize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerOptions {
     /// How many worker processes.
-    pub workers: u32,
+    pub workers: WorkerCount,
     /// How long the server goes on accepting once it is to stop.
     pub shutdown_delay: Duration,
+    /// `module:function` that runs once, before any worker.
+    pub on_start: Option<String>,
+    /// Whether the application is imported once, in a process that workers are forked from.
+    pub preload: bool,
     /// How long requests in flight may take once the server stops.
     pub timeout_graceful_shutdown: Duration,
     /// When, after the same moment, responses that have begun are asked to end; none for never.
@@ -150,8 +154,10 @@ pub struct WorkerOptions {
 impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
-            workers: 1,
+            workers: WorkerCount::Exactly(1),
             shutdown_delay: Duration::ZERO,
+            on_start: None,
+            preload: false,
             timeout_graceful_shutdown: Duration::from_secs(30),
             timeout_stream_shutdown: Some(Duration::from_secs(10)),
             timeout_worker_startup: Duration::from_secs(60),

@@ -191,10 +191,32 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "1",
         group: Group::Workers,
         help: "worker processes",
-        doc: "Each has one thread and one event loop; about one per core is right.",
-        read: |draft, text| {
-            store(&mut draft.config.workers.workers, values::integer(text, 1, 1024))
-        },
+        doc: "Each has one thread and one event loop; about one per core is right. `auto` starts two per processor and one more, as \
+              far as memory has room: the processors are those of the affinity mask and of the cgroup's quota, rounded up, and \
+              where the cgroup has a memory limit the first worker's size decides how many fit.",
+        read: |draft, text| store(&mut draft.config.workers.workers, values::workers(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "on_start",
+        kind: Kind::Text,
+        placeholder: "FUNCTION",
+        group: Group::Workers,
+        help: "run module:function once, before any worker",
+        doc: "For migrations. The function, `def` or `async def`, runs without arguments in a process of its own, and may take as long \
+              as `--timeout-worker-startup`. If it fails, the server ends with exit status 3. It is not run again for a reload or \
+              for a worker that is replaced.",
+        read: |draft, text| store_some(&mut draft.config.workers.on_start, values::function(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "preload",
+        kind: Kind::Switch,
+        default: "false",
+        group: Group::Workers,
+        help: "import APP once and fork workers from that",
+        doc: "Workers then share the memory of what the import has made. See [Preloading](../guides/preload.md).",
+        read: |draft, text| store(&mut draft.config.workers.preload, values::switch(text)),
         ..Setting::ROW
     },
     Setting {
@@ -629,6 +651,7 @@ mod tests {
             "bind",
             "uds",
             "fd",
+            "on_start",
             "pid",
             "user",
             "group",

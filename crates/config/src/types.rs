@@ -79,6 +79,16 @@ impl fmt::Display for Account {
     }
 }
 
+/// How many worker processes there should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerCount {
+    /// As many as the processors and the memory that the server may use have room for.
+    Auto,
+    /// This many.
+    Exactly(u32),
+}
+
 /// Why a text is not the value it should be: what would have been right, in a few words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]

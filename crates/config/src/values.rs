@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::types::{ByteSize, ParseError, digits, one_of};
+use crate::types::{ByteSize, ParseError, WorkerCount, digits, one_of};
 
 /// The longest duration that is accepted; far below where adding to a clock overflows.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -70,6 +70,12 @@ pub(crate) fn or_auto<T>(
         Ok(value) => Ok(Some(value)),
         Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or auto"))),
     }
+}
+
+/// The number of workers, or `auto`.
+pub(crate) fn workers(text: &str) -> Result<WorkerCount, ParseError> {
+    let count = or_auto(text, |text| integer(text, 1, 1024))?;
+    Ok(count.map_or(WorkerCount::Auto, WorkerCount::Exactly))
 }
 
 /// A switch: on or off.
@@ -235,6 +241,14 @@ pub(crate) fn target(text: &str) -> Result<String, ParseError> {
         Ok(text.to_owned())
     } else {
         Err(ParseError::new("`module:attribute`, such as `main:app`"))
+    }
+}
+
+/// A function, `module:function`.
+pub(crate) fn function(text: &str) -> Result<String, ParseError> {
+    match text.split_once(':') {
+        Some((_, name)) if !name.ends_with("()") => target(text),
+        _ => Err(ParseError::new("`module:function`, such as `main:migrate`")),
     }
 }
 

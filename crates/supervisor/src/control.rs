@@ -8,6 +8,9 @@
 //! ```text
 //! supervisor -> worker   setup (with a memfd that holds the settings), announce, drain, quit
 //! worker -> supervisor   ready, failed { message }, recycle, blocked { for_ms }
+//!
+//! supervisor -> template   setup, then fork { slot, index } (with the worker's end of a new channel)
+//! template -> supervisor   ready, failed { message }, forked { slot, pid }, not_forked { slot, message }
 //! ```
 //!
 //! Messages are small JSON documents. The settings, which have no limit, travel beside their
@@ -56,6 +59,11 @@ pub(crate) enum ToWorker {
     Announce,
     Drain,
     Quit,
+    /// To a template: fork a worker, whose end of a channel comes with this message.
+    Fork {
+        slot: usize,
+        index: usize,
+    },
 }
 
 /// A message from the worker.
@@ -63,9 +71,34 @@ pub(crate) enum ToWorker {
 #[serde(tag = "report", rename_all = "snake_case")]
 pub(crate) enum Report {
     Ready,
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
     Recycle,
-    Blocked { for_ms: u64 },
+    Blocked {
+        for_ms: u64,
+    },
+    /// Of a template: the worker exists.
+    Forked {
+        slot: usize,
+        pid: u32,
+    },
+    /// Of a template: it does not.
+    NotForked {
+        slot: usize,
+        message: String,
+    },
+}
+
+/// A worker that a template is to fork.
+#[derive(Debug)]
+pub struct Fork {
+    /// The worker's slot on the scoreboard.
+    pub slot: usize,
+    /// The worker's number, 0 to N-1.
+    pub index: usize,
+    /// The worker's channel to the supervisor.
+    pub control: WorkerControl,
 }
 
 /// One message as it came, or the end.
@@ -104,6 +137,7 @@ impl WorkerControl {
             (ToWorker::Announce | ToWorker::Drain | ToWorker::Quit, _) => {
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
+            (ToWorker::Fork { .. }, _) => Err(invalid("the set-up message is missing")),
         }
     }
 
@@ -118,8 +152,34 @@ impl WorkerControl {
                 ToWorker::Drain => Ok(Some(Order::Drain)),
                 ToWorker::Quit => Ok(Some(Order::Quit)),
                 ToWorker::Setup => Err(invalid("settings came twice")),
+                ToWorker::Fork { .. } => Err(invalid("only a template forks")),
             },
         }
+    }
+
+    /// As a template, waits for the next worker to fork. `None` once there will be no more.
+    pub fn receive_fork_blocking(&self) -> io::Result<Option<Fork>> {
+        let Received::Message(bytes, attached) = receive(self.as_fd(), RecvFlags::empty())? else {
+            return Ok(None);
+        };
+        match (serde_json::from_slice(&bytes)?, attached) {
+            (ToWorker::Fork { slot, index }, Some(control)) => {
+                Ok(Some(Fork { slot, index, control: Self::new(control)? }))
+            }
+            (ToWorker::Fork { .. }, None) => Err(invalid("the worker's channel is missing")),
+            (ToWorker::Setup, _) => Err(invalid("settings came twice")),
+            (ToWorker::Announce | ToWorker::Drain | ToWorker::Quit, _) => Ok(None),
+        }
+    }
+
+    /// As a template, tells the supervisor that a worker exists.
+    pub fn forked(&self, slot: usize, pid: u32) -> io::Result<()> {
+        send(self.as_fd(), &Report::Forked { slot, pid }, None)
+    }
+
+    /// As a template, tells the supervisor that a worker could not be forked.
+    pub fn not_forked(&self, slot: usize, message: &str) -> io::Result<()> {
+        send(self.as_fd(), &Report::NotForked { slot, message: message.to_owned() }, None)
     }
 
     /// Tells the supervisor that this worker takes connections.
@@ -182,6 +242,11 @@ impl SupervisorControl {
 
     pub(crate) fn send_order(&self, order: &ToWorker) -> io::Result<()> {
         send(self.as_fd(), order, None)
+    }
+
+    /// Asks a template for a worker, whose end of a new channel is `control`.
+    pub(crate) fn send_fork(&self, slot: usize, index: usize, control: &OwnedFd) -> io::Result<()> {
+        send(self.as_fd(), &ToWorker::Fork { slot, index }, Some(control.as_fd()))
     }
 
     /// The next report. One that cannot be read is an error, and the next call goes on after it.
@@ -406,6 +471,34 @@ mod tests {
         worker.ready().unwrap();
         assert!(supervisor.try_receive().is_err());
         assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Ready));
+    }
+
+    #[test]
+    fn a_template_is_asked_for_workers_and_answers() {
+        let (supervisor, template) = channel();
+        let (for_worker, workers_end) = pair().unwrap();
+        supervisor.send_fork(3, 1, &workers_end).unwrap();
+        drop(workers_end);
+        let fork = template.receive_fork_blocking().unwrap().unwrap();
+        assert_eq!((fork.slot, fork.index), (3, 1));
+        fork.control.ready().unwrap();
+        assert_eq!(for_worker.try_receive().unwrap(), FromWorker::Report(Report::Ready));
+        template.forked(3, 4711).unwrap();
+        template.not_forked(4, "no memory").unwrap();
+        let forked = Report::Forked { slot: 3, pid: 4711 };
+        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(forked));
+        let not_forked = Report::NotForked { slot: 4, message: "no memory".into() };
+        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(not_forked));
+        drop(supervisor);
+        assert!(template.receive_fork_blocking().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_worker_does_not_fork() {
+        let (supervisor, worker) = channel();
+        let (_ours, theirs) = pair().unwrap();
+        supervisor.send_fork(0, 0, &theirs).unwrap();
+        assert!(worker.try_receive().is_err());
     }
 
     #[test]

@@ -7,13 +7,16 @@
 //! Owns: process life, signals, listening sockets, shared counters, exit codes. Must not know:
 //! HTTP, ASGI or Python; a worker is a command line.
 
+mod capacity;
 mod control;
 mod error;
 pub mod exit;
 mod identity;
 mod inherited;
+mod on_start;
 mod pid_file;
 pub mod policy;
+mod preload;
 mod run;
 mod scoreboard;
 mod service_manager;
@@ -23,10 +26,10 @@ mod sockets;
 mod spawn;
 mod sys;
 
-pub use control::{Order, WorkerControl};
+pub use control::{Fork, Order, WorkerControl};
 pub use error::{BindError, IdentityError, InheritError, PidFileError};
 pub use identity::Identity;
-pub use inherited::{Inherited, WORKER_VARIABLE};
+pub use inherited::{Inherited, ROLE_VARIABLE, WORKER_VARIABLE};
 pub use pid_file::PidFile;
 pub use run::{SupervisorOptions, run};
 pub use scoreboard::{LATENCY_BUCKETS, MAX_SLOTS, Phase, Scoreboard, Slot, monotonic_ns};

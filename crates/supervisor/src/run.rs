@@ -11,29 +11,33 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use log::{debug, error, info, log, warn};
+use rsgi_config::WorkerCount;
 use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use crate::capacity::{self, Capacity, Choice, Sizes};
 use crate::control::{self, FromWorker, Report, SupervisorControl, ToWorker};
 use crate::exit;
+use crate::on_start::OnStart;
 use crate::policy::{Action, Event, Exit, KILL_MARGIN, Pid, Policy, PolicySettings};
+use crate::preload::{Failure, Gift, News, Preload};
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
 use crate::service_manager::{Limits, ServiceManager};
 use crate::signals::{Request, Signals};
 use crate::silence::Silence;
 use crate::sockets::Listener;
-use crate::spawn::{self, Place, WorkerCommand};
+use crate::spawn::{self, Place, Spawned, WorkerCommand};
 use crate::sys::descriptor::watch;
 
 /// Where the log lines go: the logger that the command's users configure.
-const LOG: &str = "rsgi";
+pub(crate) const LOG: &str = "rsgi";
 
 /// How the workers are run.
 #[derive(Debug)]
 pub struct SupervisorOptions {
     /// How many workers there should be, at least 1 and less than [`MAX_SLOTS`].
-    pub workers: usize,
+    pub workers: WorkerCount,
     /// How a worker is started.
     pub command: WorkerCommand,
     /// What every worker is told first, of any size.
@@ -48,6 +52,10 @@ pub struct SupervisorOptions {
     pub service_manager: Option<ServiceManager>,
     /// How long a ready worker may show no sign of life; `None` is no limit.
     pub timeout: Option<Duration>,
+    /// The name of what runs once before any worker, in a process that its settings tell what to do.
+    pub on_start: Option<String>,
+    /// Whether workers are forked from a process that has done what they have in common.
+    pub preload: bool,
 }
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
@@ -55,8 +63,10 @@ pub struct SupervisorOptions {
 /// Takes over the process: handlers for the signals stay installed, and *every* child of the
 /// process is reaped, also those that the workers' children leave behind when it is process 1.
 pub fn run(options: SupervisorOptions, listeners: Vec<Listener>) -> u8 {
-    if options.workers == 0 || options.workers >= MAX_SLOTS {
-        error!(target: LOG, "number of workers must be 1 to {}: `{}`", MAX_SLOTS - 1, options.workers);
+    if let WorkerCount::Exactly(count) = options.workers
+        && !(1..MAX_SLOTS).contains(&usize::try_from(count).unwrap_or(usize::MAX))
+    {
+        error!(target: LOG, "number of workers must be 1 to {}: `{count}`", MAX_SLOTS - 1);
         return exit::USAGE;
     }
     let pid = std::process::id();
@@ -83,6 +93,22 @@ fn slots_for(workers: usize) -> usize {
     (2 * workers + 14).min(MAX_SLOTS)
 }
 
+/// How many workers there are at first, and what is to be decided when the first one is ready.
+fn scale(count: WorkerCount) -> (usize, Option<Choice>) {
+    match count {
+        WorkerCount::Exactly(count) => (usize::try_from(count).unwrap_or(MAX_SLOTS), None),
+        WorkerCount::Auto => {
+            let capacity = Capacity::of_this_process();
+            let choice = capacity.by_processors(MAX_SLOTS - 1);
+            if capacity.is_limited_by_memory() {
+                return (1, Some(choice));
+            }
+            info!(target: LOG, "{choice}");
+            (choice.workers, None)
+        }
+    }
+}
+
 /// A worker that exists and has not been reaped, so its number cannot mean another process.
 #[derive(Debug)]
 struct Running {
@@ -103,22 +129,39 @@ struct Supervisor {
     started: Instant,
     service_manager: Option<ServiceManager>,
     limits: Limits,
+    /// Run before anything else.
+    on_start: Option<OnStart>,
+    /// Where workers come from, unless they are exec'ed.
+    preload: Option<Preload>,
+    /// To be settled by the first worker's size.
+    choice: Option<Choice>,
 }
 
 impl Supervisor {
     fn new(options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<Self> {
-        let slots = slots_for(options.workers);
+        let (workers, choice) = scale(options.workers);
+        let slots = slots_for(choice.map_or(workers, |choice| choice.workers));
+        let (startup, graceful) =
+            (options.timeout_worker_startup, options.timeout_graceful_shutdown);
+        let preload =
+            options.preload.then(|| Preload::new(&options.command, startup)).transpose()?;
+        let on_start = options.on_start.map(|name| OnStart {
+            name,
+            command: options.command.clone(),
+            limit: startup,
+            grace: graceful,
+        });
         Ok(Self {
             settings: control::settings_file(&options.setup)?,
             command: options.command,
             listeners,
             scoreboard: Scoreboard::create(slots)?,
             policy: Policy::new(PolicySettings {
-                workers: options.workers,
+                workers,
                 slots,
-                graceful: options.timeout_graceful_shutdown,
+                graceful,
                 delay: options.shutdown_delay,
-                startup: options.timeout_worker_startup,
+                startup,
                 seed: monotonic_ns() ^ u64::from(std::process::id()),
             }),
             workers: BTreeMap::new(),
@@ -132,16 +175,27 @@ impl Supervisor {
                     .timeout_graceful_shutdown
                     .map(|limit| options.shutdown_delay + limit + 2 * KILL_MARGIN),
             },
+            on_start,
+            preload,
+            choice,
         })
     }
 
     async fn serve(mut self, mut signals: Signals) -> u8 {
+        if let Some(on_start) = self.on_start.take()
+            && let Err(code) = on_start.run(&self.scoreboard, &self.settings, &mut signals).await
+        {
+            return code;
+        }
         let mut outcome = self.handle(Event::Tick);
         loop {
             if let Some(service_manager) = &mut self.service_manager {
                 service_manager.tell(self.policy.summary(), self.limits);
             }
             if let Some(code) = outcome {
+                if let Some(preload) = &mut self.preload {
+                    preload.reap();
+                }
                 return code;
             }
             outcome = self.turn(&mut signals).await;
@@ -153,17 +207,19 @@ impl Supervisor {
     /// Requests come first: a signal to the whole process group also ends the workers, and their
     /// deaths must be seen as part of the stop. Reports come before deaths: they are the cause.
     async fn turn(&mut self, signals: &mut Signals) -> Option<u8> {
-        let deadline = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
         let keep_alive = self.service_manager.as_ref().and_then(ServiceManager::next_keep_alive);
         let next_look = self.silence.next_look();
+        let of_policy = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
+        let of_preload = self.preload.as_ref().and_then(Preload::next_deadline);
+        let deadline = of_policy.into_iter().chain(of_preload).min();
         tokio::select! {
             biased;
             request = signals.requests.next() => self.request(request),
             (pid, report) = std::future::poll_fn(|cx| self.poll_report(cx)) => {
-                self.handle(event_of(pid, report))
+                self.report(pid, report)
             }
             () = signals.children.changed() => self.reap(),
-            () = sleep_until(deadline) => self.handle(Event::Tick),
+            () = sleep_until(deadline) => self.tick(),
             () = sleep_until(keep_alive) => {
                 self.service_manager.as_mut().map(ServiceManager::keep_alive);
                 None
@@ -172,11 +228,79 @@ impl Supervisor {
         }
     }
 
+    fn tick(&mut self) -> Option<u8> {
+        if let Some(preload) = &mut self.preload {
+            preload.enforce_deadlines(Instant::now());
+        }
+        self.handle(Event::Tick)
+    }
+
+    fn report(&mut self, pid: Pid, report: Report) -> Option<u8> {
+        let (preload, gift) = self.preload();
+        if let Some(preload) = preload.filter(|preload| preload.is_template(pid)) {
+            let news = preload.report(pid, report, gift);
+            return self.follow(news);
+        }
+        let is_ready = report == Report::Ready;
+        let outcome = event_of(pid, report).and_then(|event| self.handle(event));
+        match self.choice.take_if(|_| is_ready) {
+            Some(choice) => outcome.or(self.make_use_of_memory(choice, pid)),
+            None => outcome,
+        }
+    }
+
+    /// Starts as many workers as have room beside the first one, which is ready and can be measured.
+    fn make_use_of_memory(&mut self, choice: Choice, first: Pid) -> Option<u8> {
+        let templates = self.preload.iter().flat_map(Preload::pids);
+        let others = templates.chain([std::process::id()]).filter_map(capacity::size_of).sum();
+        let sizes = capacity::size_of(first).map(|worker| Sizes { worker, others });
+        let choice = choice.within_memory(sizes);
+        info!(target: LOG, "{choice}");
+        self.handle(Event::RoomFor { workers: choice.workers })
+    }
+
+    /// The templates, and what they need.
+    fn preload(&mut self) -> (Option<&mut Preload>, Gift<'_>) {
+        let gift = Gift {
+            listeners: &self.listeners,
+            scoreboard: &self.scoreboard,
+            settings: &self.settings,
+        };
+        (self.preload.as_mut(), gift)
+    }
+
+    /// Acts on what the templates have brought about.
+    fn follow(&mut self, news: Vec<News>) -> Option<u8> {
+        let mut outcome = None;
+        for one in news {
+            outcome = outcome.or(match one {
+                News::Forked { slot, worker, exit } => {
+                    let pid = worker.pid;
+                    let event = self.spawned(slot, worker);
+                    let outcome = self.handle(event);
+                    outcome.or(exit.and_then(|exit| self.bury(pid, exit)))
+                }
+                News::Failed(failure) => {
+                    let event = self.spawn_failed(failure);
+                    self.handle(event)
+                }
+                News::Reload => self.handle(Event::ReloadRequested),
+            });
+        }
+        outcome
+    }
+
     fn request(&mut self, request: Request) -> Option<u8> {
         match request {
             Request::Stop => self.handle(Event::StopRequested),
             Request::Quit => self.handle(Event::QuitRequested),
-            Request::Reload => self.handle(Event::ReloadRequested),
+            Request::Reload => match self.preload() {
+                (Some(preload), gift) => {
+                    preload.reload(gift);
+                    None
+                }
+                (None, _) => self.handle(Event::ReloadRequested),
+            },
             Request::ScaleUp => self.handle(Event::ScaleUp),
             Request::ScaleDown => self.handle(Event::ScaleDown),
             Request::Dump => {
@@ -198,7 +322,7 @@ impl Supervisor {
             for action in self.policy.on(event, self.started.elapsed()) {
                 match action {
                     Action::Spawn { slot, index, generation } => {
-                        events.push_back(self.spawn(Place { slot, index }, generation));
+                        events.extend(self.spawn(Place { slot, index }, generation));
                     }
                     Action::Announce { pid } => self.order(pid, &ToWorker::Announce),
                     Action::Drain { pid } => self.order(pid, &ToWorker::Drain),
@@ -210,8 +334,20 @@ impl Supervisor {
                     Action::Abort { pid } => self.kill(pid, Signal::ABORT),
                     Action::Kill { pid } => self.kill(pid, Signal::KILL),
                     Action::AnnounceRunning => self.announce(),
-                    Action::CloseListeners => self.listeners.clear(),
-                    Action::Log(notice) => log!(target: LOG, notice.level(), "{notice}"),
+                    Action::CloseListeners => {
+                        self.listeners.clear();
+                        // Templates have the sockets, too.
+                        for slot in self.preload.as_mut().map(Preload::close).unwrap_or_default() {
+                            let message = "the server is stopping".to_owned();
+                            events.push_back(self.spawn_failed(Failure { slot, message }));
+                        }
+                    }
+                    Action::Log(notice) => {
+                        log!(target: LOG, notice.level(), "{notice}");
+                        if let Some(preload) = &mut self.preload {
+                            preload.follow(&notice);
+                        }
+                    }
                     Action::Exit { code } => outcome = Some(code),
                 }
             }
@@ -219,32 +355,42 @@ impl Supervisor {
         outcome
     }
 
-    fn spawn(&mut self, place: Place, generation: u32) -> Event {
+    /// Starts a worker, or asks a template for it; then the answer comes when there is one.
+    fn spawn(&mut self, place: Place, generation: u32) -> Vec<Event> {
         let slot = place.slot;
         self.scoreboard.slot(slot).assign(generation);
-        match self.try_spawn(place) {
-            Ok(pid) => Event::Spawned { slot, pid },
+        if let (Some(preload), gift) = self.preload() {
+            let failures = preload.request(place, gift);
+            return failures.into_iter().map(|failure| self.spawn_failed(failure)).collect();
+        }
+        match spawn::spawn(&self.command, &self.listeners, &self.scoreboard, place) {
+            Ok(spawned) => vec![self.spawned(slot, spawned)],
             Err(error) => {
-                self.scoreboard.slot(slot).release();
                 let program = self.command.program.to_string_lossy();
-                Event::SpawnFailed { slot, message: format!("{error}: `{program}`") }
+                let message = format!("{error}: `{program}`");
+                vec![self.spawn_failed(Failure { slot, message })]
             }
         }
     }
 
-    fn try_spawn(&mut self, place: Place) -> io::Result<Pid> {
-        let spawned = spawn::spawn(&self.command, &self.listeners, &self.scoreboard, place)?;
-        let pid = spawned.pid;
-        self.scoreboard.slot(place.slot).set_pid(pid);
+    fn spawned(&mut self, slot: usize, spawned: Spawned) -> Event {
+        let Spawned { pid, control } = spawned;
+        self.scoreboard.slot(slot).set_pid(pid);
         // What fails from here on shows in the worker, which gives up without its settings.
-        if let Err(error) = spawned.control.send_setup(&self.settings) {
+        if let Err(error) = control.send_setup(&self.settings) {
             warn!(target: LOG, "Cannot send the settings to worker [{pid}]: {error}");
         }
-        let control = watch(spawned.control)
+        let control = watch(control)
             .inspect_err(|error| error!(target: LOG, "Cannot listen to worker [{pid}]: {error}"))
             .ok();
-        self.workers.insert(pid, Running { slot: place.slot, control });
-        Ok(pid)
+        self.workers.insert(pid, Running { slot, control });
+        Event::Spawned { slot, pid }
+    }
+
+    fn spawn_failed(&self, failure: Failure) -> Event {
+        let Failure { slot, message } = failure;
+        self.scoreboard.slot(slot).release();
+        Event::SpawnFailed { slot, message }
     }
 
     fn order(&self, pid: Pid, order: &ToWorker) {
@@ -300,31 +446,11 @@ impl Supervisor {
     /// The next report of any worker. Cancel-safe: a report is taken only to be returned.
     fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<(Pid, Report)> {
         for (&pid, worker) in &mut self.workers {
-            while let Some(control) = &worker.control {
-                let Poll::Ready(ready) = control.poll_read_ready(cx) else {
-                    break;
-                };
-                match ready.and_then(|mut guard| {
-                    let received = control.get_ref().try_receive();
-                    if matches!(received, Ok(FromWorker::Nothing)) {
-                        guard.clear_ready();
-                    }
-                    received
-                }) {
-                    Ok(FromWorker::Report(report)) => return Poll::Ready((pid, report)),
-                    Ok(FromWorker::Nothing) => {}
-                    Ok(FromWorker::End) => worker.control = None,
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        warn!(target: LOG, "Worker [{pid}] sent nonsense: {error}");
-                    }
-                    Err(error) => {
-                        warn!(target: LOG, "Lost the channel to worker [{pid}]: {error}");
-                        worker.control = None;
-                    }
-                }
+            if let Poll::Ready(report) = poll_control(pid, &mut worker.control, cx) {
+                return Poll::Ready((pid, report));
             }
         }
-        Poll::Pending
+        self.preload.as_mut().map_or(Poll::Pending, |preload| preload.poll_report(cx))
     }
 
     /// Reaps all dead children: workers, and orphans that became ours.
@@ -335,23 +461,67 @@ impl Supervisor {
             let (Ok(pid), Some(exit)) = (Pid::try_from(pid.as_raw_pid()), exit_of(status)) else {
                 continue; // stopped or continued, which we do not ask for
             };
-            let Some(worker) = self.workers.remove(&pid) else {
-                debug!(target: LOG, "Reaped process [{pid}], an orphan: it {exit}");
-                continue;
-            };
-            for report in last_reports(worker.control.as_ref()) {
-                outcome = outcome.or(self.handle(event_of(pid, report)));
-            }
-            self.scoreboard.slot(worker.slot).set_phase(Phase::Gone);
-            self.scoreboard.slot(worker.slot).release();
-            outcome = outcome.or(self.handle(Event::WorkerExited { pid, exit }));
+            outcome = outcome.or(self.bury(pid, exit));
         }
         outcome
     }
+
+    /// Deals with the end of a child.
+    fn bury(&mut self, pid: Pid, exit: Exit) -> Option<u8> {
+        let Some(worker) = self.workers.remove(&pid) else {
+            let (preload, gift) = self.preload();
+            if !preload.as_ref().is_some_and(|preload| preload.is_template(pid)) {
+                debug!(target: LOG, "Reaped process [{pid}], an orphan: it {exit}");
+            }
+            let news = preload.map(|preload| preload.exited(pid, exit, gift));
+            return self.follow(news.unwrap_or_default());
+        };
+        let mut outcome = None;
+        for event in
+            last_reports(worker.control.as_ref()).into_iter().filter_map(|r| event_of(pid, r))
+        {
+            outcome = outcome.or(self.handle(event));
+        }
+        self.scoreboard.slot(worker.slot).set_phase(Phase::Gone);
+        self.scoreboard.slot(worker.slot).release();
+        outcome.or(self.handle(Event::WorkerExited { pid, exit }))
+    }
+}
+
+/// The next report through a channel, which becomes `None` at its end.
+pub(crate) fn poll_control(
+    pid: Pid,
+    channel: &mut Option<AsyncFd<SupervisorControl>>,
+    cx: &mut Context<'_>,
+) -> Poll<Report> {
+    while let Some(control) = channel {
+        let Poll::Ready(ready) = control.poll_read_ready(cx) else {
+            break;
+        };
+        match ready.and_then(|mut guard| {
+            let received = control.get_ref().try_receive();
+            if matches!(received, Ok(FromWorker::Nothing)) {
+                guard.clear_ready();
+            }
+            received
+        }) {
+            Ok(FromWorker::Report(report)) => return Poll::Ready(report),
+            Ok(FromWorker::Nothing) => {}
+            Ok(FromWorker::End) => *channel = None,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                warn!(target: LOG, "Worker [{pid}] sent nonsense: {error}");
+            }
+            Err(error) => {
+                warn!(target: LOG, "Lost the channel to worker [{pid}]: {error}");
+                *channel = None;
+            }
+        }
+    }
+    Poll::Pending
 }
 
 /// What a worker said before it died and nobody read yet.
-fn last_reports(control: Option<&AsyncFd<SupervisorControl>>) -> Vec<Report> {
+pub(crate) fn last_reports(control: Option<&AsyncFd<SupervisorControl>>) -> Vec<Report> {
     let mut reports = Vec::new();
     while let Some(Ok(FromWorker::Report(report))) =
         control.map(|control| control.get_ref().try_receive())
@@ -361,15 +531,17 @@ fn last_reports(control: Option<&AsyncFd<SupervisorControl>>) -> Vec<Report> {
     reports
 }
 
-fn event_of(pid: Pid, report: Report) -> Event {
-    match report {
+/// What a worker's report means; `None` for one that only a template can make.
+fn event_of(pid: Pid, report: Report) -> Option<Event> {
+    Some(match report {
         Report::Ready => Event::WorkerReady { pid },
         Report::Failed { message } => Event::WorkerFailedToStart { pid, message },
         Report::Recycle => Event::WorkerWantsRecycle { pid },
         Report::Blocked { for_ms } => {
             Event::WorkerBlocked { pid, duration: Duration::from_millis(for_ms) }
         }
-    }
+        Report::Forked { .. } | Report::NotForked { .. } => return None,
+    })
 }
 
 /// The kernel's letter for what a process does (proc(5)): the first field behind its name.
@@ -378,11 +550,11 @@ fn process_state(pid: Pid) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-fn exit_of(status: WaitStatus) -> Option<Exit> {
+pub(crate) fn exit_of(status: WaitStatus) -> Option<Exit> {
     status.exit_status().map(Exit::Code).or(status.terminating_signal().map(Exit::Signal))
 }
 
-async fn sleep_until(deadline: Option<Instant>) {
+pub(crate) async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,

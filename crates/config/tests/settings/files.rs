@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rsgi_config::{BindAddr, LoadError, load};
 
-use crate::support::{Directory, mistakes_in};
+use crate::support::{Directory, count, mistakes_in};
 
 fn tcp(host: &str, port: u16) -> BindAddr {
     BindAddr::Tcp { host: host.to_owned(), port }
@@ -15,7 +15,7 @@ fn tcp(host: &str, port: u16) -> BindAddr {
 fn each_source_wins_over_the_ones_below_it() {
     let directory = Directory::new("precedence");
     let workers =
-        |line, variables: &[(&str, &str)]| directory.config(line, variables).workers.workers;
+        |line, variables: &[(&str, &str)]| count(directory.config(line, variables).workers.workers);
     assert_eq!(workers("m:a", &[]), 1);
     directory.write("rsgi.toml", "workers = 2");
     assert_eq!(workers("m:a", &[]), 2);
@@ -107,7 +107,7 @@ fn a_named_file_is_read_instead_of_those_in_the_directory() {
     directory.write("pyproject.toml", "[tool.rsgi]\nworkers = 4");
     let loaded = |line, variables: &[(&str, &str)]| {
         let config = directory.config(line, variables);
-        (config.workers.workers, config.bind.backlog)
+        (count(config.workers.workers), config.bind.backlog)
     };
     assert_eq!(loaded("-c other.toml m:a", &[]), (3, 2048));
     assert_eq!(loaded("--config file:other.toml m:a", &[]), (3, 2048));
@@ -161,7 +161,7 @@ fn variables_of_a_file_are_for_workers_and_settings_and_do_not_replace_any() {
         let loaded = directory.load(line, variables).expect("right");
         let mut environment = loaded.launch.environment;
         environment.sort();
-        (loaded.config.workers.workers, environment)
+        (count(loaded.config.workers.workers), environment)
     };
     first.sort();
     let mut both = expected(&[("MORE", "1")]);
@@ -181,7 +181,7 @@ fn files_are_read_again_by_another_call() {
     let surroundings = directory.surroundings(&[]);
     let workers = || {
         let line = ["--env-file", ".env", "m:a"].map(OsString::from);
-        load(line, &surroundings).expect("right").config.workers.workers
+        count(load(line, &surroundings).expect("right").config.workers.workers)
     };
     directory.write(".env", "RSGI_WORKERS=2");
     assert_eq!(workers(), 2);
@@ -225,7 +225,7 @@ fn gunicorns_names_are_read_and_the_rest_is_told_in_one_line() {
         "host": ["::1", 13], "port": ["x", 14], "cores": [2, 15]
     }}"#;
     let loaded = directory.load_answer(answer).expect("right");
-    assert_eq!(loaded.config.workers.workers, 5);
+    assert_eq!(count(loaded.config.workers.workers), 5);
     assert_eq!(loaded.config.bind.addresses, [tcp("0.0.0.0", 1), tcp("::", 2)]);
     assert_eq!(loaded.config.http.timeout_keep_alive.as_secs(), 75);
     assert_eq!(loaded.config.log.level, rsgi_config::LogLevel::Debug);
@@ -244,7 +244,7 @@ fn problems_in_a_python_file_have_their_places() {
             r#"{"settings": {"workers": ["many", 3], "keepalive": [{"type": "function"}, 4]}}"#,
             &[
                 "conf.py:4 keepalive: expected text, a number or a list, got `function`",
-                "conf.py:3 workers: expected a whole number from 1 to 1024, got `many`",
+                "conf.py:3 workers: expected a whole number from 1 to 1024, or auto, got `many`",
             ][..],
         ),
         (r#"{"error": "reading it failed"}"#, &["conf.py: reading it failed"]),

@@ -71,7 +71,7 @@ error: 9 problems with the settings
   --port: expected a port: a whole number from 0 to 65535, got `99999`
   --header: expected `NAME:VALUE`, got `nonsense`
   --header: expected `NAME:VALUE`, got `bad`
-  WEB_CONCURRENCY: expected a whole number from 1 to 1024, got `many`
+  WEB_CONCURRENCY: expected a whole number from 1 to 1024, or auto, got `many`
   RSGI_LOG_LEVEL: expected one of critical, error, warning, info, debug, trace, got `loud`
   RSGI_THREADS: there is one event loop per worker and no thread count; use --workers";
     let mut expected: Vec<&str> = expected.lines().collect();

@@ -1,5 +1,6 @@
 //! Every option of the servers that users come from. The lists are what the servers themselves say.
 
+use crate::support::count;
 use crate::{load_with, mistake};
 
 const LISTS: [(&str, &str); 4] = [
@@ -130,7 +131,7 @@ fn a_variable_of_uvicorn_sets_what_its_option_sets() {
 fn a_variable_of_uvicorn_yields_to_one_of_ours_and_wins_over_a_well_known_one() {
     let uvicorn = ("UVICORN_WORKERS", "3");
     let workers = |variables: &[(&str, &str)]| {
-        load_with("m:a", variables).expect("right").config.workers.workers
+        count(load_with("m:a", variables).expect("right").config.workers.workers)
     };
     assert_eq!(workers(&[uvicorn, ("RSGI_WORKERS", "2")]), 2);
     assert_eq!(workers(&[uvicorn, ("WEB_CONCURRENCY", "4")]), 3);

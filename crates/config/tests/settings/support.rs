@@ -3,9 +3,17 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use rsgi_config::{Config, LoadError, Loaded, Surroundings, load};
+use rsgi_config::{Config, LoadError, Loaded, Surroundings, WorkerCount, load};
 
 use crate::load_in;
+
+/// The number of workers, where it is one.
+pub(crate) fn count(workers: WorkerCount) -> u32 {
+    match workers {
+        WorkerCount::Exactly(count) => count,
+        WorkerCount::Auto => panic!("automatic"),
+    }
+}
 
 /// An empty directory of one test.
 pub(crate) struct Directory(PathBuf);

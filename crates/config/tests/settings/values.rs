@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rsgi_config::{Account, ByteSize, Config, Lifespan, LogLevel};
+use rsgi_config::{Account, ByteSize, Config, Lifespan, LogLevel, WorkerCount};
 
 use crate::{config, config_with, mistake};
 
@@ -99,8 +99,17 @@ fn the_last_of_a_switch_and_its_opposite_counts() {
 }
 
 #[test]
+fn workers_can_be_left_to_the_server() {
+    assert_eq!(config("--workers auto m:a").workers.workers, WorkerCount::Auto);
+    assert_eq!(
+        config_with("m:a", &[("WEB_CONCURRENCY", "Auto")]).workers.workers,
+        WorkerCount::Auto
+    );
+}
+
+#[test]
 fn the_last_of_a_repeated_option_counts() {
-    assert_eq!(config("-w 2 --workers 3 m:a").workers.workers, 3);
+    assert_eq!(config("-w 2 --workers 3 m:a").workers.workers, WorkerCount::Exactly(3));
 }
 
 #[test]
@@ -209,10 +218,16 @@ fn every_setting_says_what_it_allows() {
         ("--limit-request-head-size", &["99999999999G"], "a size below 16 EiB"),
         ("--limit-request-body", &["x"], "a number of bytes, or one with KiB, MiB or GiB, or none"),
         ("--limit-request-fields", &["0", "1025", "x"], "a whole number from 1 to 1024"),
+        ("--on-start", &["m", "m:f()"], "`module:function`, such as `main:migrate`"),
+        ("--on-start", &["m:", ":f"], "`module:attribute`, such as `main:app`"),
         ("--limit-concurrency", &["0", "-1"], "a whole number from 1 to 4294967295, or none"),
         ("--limit-max-requests", &["-1", "x"], "a whole number, at least 0, or none"),
         ("--limit-max-requests-jitter", &["-1", "x"], "a whole number, at least 0"),
-        ("--workers", &["0", "-4", "+4", "1025", "2.0", "x"], "a whole number from 1 to 1024"),
+        (
+            "--workers",
+            &["0", "-4", "+4", "1025", "2.0", "x"],
+            "a whole number from 1 to 1024, or auto",
+        ),
         ("--backlog", &["0", "65536"], "a whole number from 1 to 65535"),
         ("--port", &["65536", "-1", "x"], "a port: a whole number from 0 to 65535"),
         ("--fd", &["-1", "x"], "the number of an open file descriptor"),

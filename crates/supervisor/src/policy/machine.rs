@@ -197,6 +197,7 @@ impl Policy {
             }
             Event::ScaleUp => self.scale_up(actions),
             Event::ScaleDown => self.scale_down(actions),
+            Event::RoomFor { workers } => self.grow_to(workers),
             Event::Tick => {}
         }
     }
@@ -222,9 +223,10 @@ impl Policy {
             return;
         };
         let worker = self.workers.remove(position);
-        let cause = format!("could not be started: {message}");
-        actions.push(Action::Log(Notice::SpawnFailed { index: worker.index, message }));
+        // Otherwise it stopped being wanted before it existed, and nothing is missing.
         if worker.stage.is_staying() {
+            let cause = format!("could not be started: {message}");
+            actions.push(Action::Log(Notice::SpawnFailed { index: worker.index, message }));
             self.start_failed(&worker, &cause, actions);
         }
     }

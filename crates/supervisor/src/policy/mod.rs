@@ -180,6 +180,11 @@ pub enum Event {
     ScaleUp,
     /// TTOU: one worker less.
     ScaleDown,
+    /// The machine turned out to have room for this many workers (`--workers auto`).
+    RoomFor {
+        /// How many; fewer than there are is no reason to stop any.
+        workers: usize,
+    },
     /// [`Policy::next_deadline`] has passed.
     Tick,
 }

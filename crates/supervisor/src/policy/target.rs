@@ -91,6 +91,14 @@ impl Policy {
         actions.push(Action::Log(Notice::ScaledTo { workers: workers + 1 }));
     }
 
+    /// Makes use of room that was found after the start.
+    pub(super) fn grow_to(&mut self, workers: usize) {
+        let most = self.settings.slots.saturating_sub(1);
+        if self.mode == Mode::Running && workers.min(most) > self.seats.len() {
+            self.seats.resize_with(workers.min(most), Seat::default);
+        }
+    }
+
     pub(super) fn scale_down(&mut self, actions: &mut Vec<Action>) {
         if self.mode != Mode::Running {
             return;

@@ -1093,6 +1093,42 @@ fn a_stop_does_not_wait_for_a_blocked_worker_longer_than_for_abrt() {
     assert_eq!(story.exits(1), [Action::Exit { code: exit::CLEAN }]);
 }
 
+// --- room ---
+
+#[test]
+fn room_found_after_the_start_is_used_and_never_given_back() {
+    let mut story = Story::serving(1);
+    let spawns = [spawn(1, 1, 2), spawn(2, 2, 3)];
+    assert_eq!(story.on(Event::RoomFor { workers: 3 }), spawns);
+    assert_eq!(story.on(Event::RoomFor { workers: 1 }), []);
+    assert_eq!(story.policy.seats.len(), 3);
+    story.on(Event::RoomFor { workers: 1000 });
+    assert_eq!(story.policy.seats.len(), story.policy.settings.slots - 1);
+}
+
+#[test]
+fn room_found_during_a_stop_changes_nothing() {
+    let mut story = Story::serving(1);
+    story.on(Event::StopRequested);
+    assert_eq!(story.all(Event::RoomFor { workers: 3 }), []);
+}
+
+// --- answers that come late, as a template's do ---
+
+#[test]
+fn a_worker_that_failed_to_exist_while_stopping_is_not_worth_a_line() {
+    let mut story = Story::starting(1);
+    let mut policy = Policy::new(story.policy.settings);
+    policy.on(Event::Tick, Duration::ZERO); // nobody answers the spawn
+    policy.on(Event::StopRequested, Duration::ZERO);
+    let failed = Event::SpawnFailed { slot: 0, message: "stopping".into() };
+    assert_eq!(policy.on(failed, Duration::ZERO), [Action::Exit { code: exit::CLEAN }]);
+    // In contrast to one that was wanted.
+    story.refuse = true;
+    let notices = story.log(Event::WorkerExited { pid: pid(1), exit: Exit::Code(1) });
+    assert!(notices.contains(&Notice::StartupFailed), "{notices:?}");
+}
+
 // --- nonsense ---
 
 #[test]

@@ -10,13 +10,16 @@ use rsgi_supervisor::{
     BindError, Listener, SupervisorOptions, WorkerCommand, activated, bind_all, exit, run,
 };
 
-use crate::{keywords, logging, options as settings};
+use crate::{ask, keywords, logging, options as settings};
 
 /// Run the command `rsgi` with these arguments (without its name). Returns the exit status.
 ///
 /// `command` is the program and the arguments that start a worker.
 #[pyfunction]
 pub(crate) fn main(py: Python<'_>, arguments: Vec<OsString>, command: Vec<OsString>) -> u8 {
+    if let Some(ask) = arguments.first().and_then(|word| ask::command(word)) {
+        return py.detach(|| ask(arguments.into_iter().skip(1).collect()));
+    }
     let loaded = match load(arguments, &process_environment) {
         Ok(loaded) => loaded,
         Err(error) => return py.detach(|| explain(&error)),
@@ -36,7 +39,7 @@ pub(crate) fn supervise_keywords(
 }
 
 /// Prints why no configuration came out.
-fn explain(error: &LoadError) -> u8 {
+pub(crate) fn explain(error: &LoadError) -> u8 {
     let text = format!("{error}\n");
     // A reader that has gone (`rsgi --help | head -1`) is not worth a message.
     let _ = match error {
@@ -59,8 +62,16 @@ fn supervise(loaded: Loaded, command: Vec<OsString>) -> u8 {
             return exit::STARTUP;
         }
     };
+    // After the application's own addresses: those are what a mistake is more likely to be about.
+    let admin = match bind_all(config.bind.admin.as_slice(), settings::backlog(&config.bind)) {
+        Ok(admin) => admin,
+        Err(error) => {
+            log::error!("admin listener: {error}");
+            return exit::STARTUP;
+        }
+    };
     match options(&config, command) {
-        Ok(options) => run(options, listeners),
+        Ok(options) => run(options, listeners, admin),
         Err(error) => {
             log::error!("the settings cannot be passed to the workers: {error}");
             exit::FAILURE

@@ -20,6 +20,7 @@ mod help;
 mod keywords;
 mod load;
 mod options;
+mod probe;
 #[cfg(test)]
 mod reference;
 mod setting;
@@ -32,6 +33,7 @@ pub use error::LoadError;
 pub use keywords::{Value, from_keywords};
 pub use load::load;
 pub use options::{AppOptions, BindOptions, Config, HttpOptions, LogOptions, WorkerOptions};
+pub use probe::{HealthCheck, Probe, load_health, load_status};
 pub use types::{
     BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel, ParseError,
 };

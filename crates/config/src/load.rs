@@ -49,7 +49,7 @@ pub fn load(
 
 /// What the environment says about a setting. An empty variable is one that is not set: that is
 /// what `X=${X}` in a Compose file makes of it.
-fn from_environment(
+pub(crate) fn from_environment(
     setting: &'static Setting,
     env: &dyn Fn(&str) -> Option<OsString>,
     problems: &mut Vec<Problem>,
@@ -82,7 +82,7 @@ fn from_environment(
 
 /// Drops the `RSGI_PORT=tcp://10.0.0.1:80` that Kubernetes puts into every pod beside a service
 /// named rsgi: it tells where that service is, and is not meant for us.
-fn drop_service_link(given: &mut Vec<Given>) -> Vec<String> {
+pub(crate) fn drop_service_link(given: &mut Vec<Given>) -> Vec<String> {
     let is_link = |one: &Given| {
         one.setting.name == "port"
             && one.source == Source::Variable
@@ -95,7 +95,7 @@ fn drop_service_link(given: &mut Vec<Given>) -> Vec<String> {
 }
 
 /// `PORT`, which platforms set that route to the process from outside: then every address is meant.
-fn add_platform_port(
+pub(crate) fn add_platform_port(
     given: &mut Vec<Given>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Option<String> {

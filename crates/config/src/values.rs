@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::types::{ByteSize, ParseError, digits, one_of};
+use crate::types::{BindAddr, ByteSize, ParseError, digits, one_of};
 
 /// The longest duration that is accepted; far below where adding to a clock overflows.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -53,6 +53,20 @@ pub(crate) fn or_none<T>(
     match read(text) {
         Ok(value) => Ok(Some(value)),
         Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or none"))),
+    }
+}
+
+/// The mode of the admin listener's Unix socket: what it tells is for the server's own user.
+const ADMIN_PERMISSIONS: u32 = 0o600;
+
+/// Where the admin listener is: no descriptor, and there is no usual port to leave out.
+pub(crate) fn admin_address(text: &str) -> Result<BindAddr, ParseError> {
+    let expected = || ParseError::new("`host:port` or `unix:path`");
+    match text.parse()? {
+        BindAddr::Unix { path, .. } => Ok(BindAddr::Unix { path, permissions: ADMIN_PERMISSIONS }),
+        BindAddr::Tcp { .. } if text.ends_with(']') || !text.contains(':') => Err(expected()),
+        address @ BindAddr::Tcp { .. } => Ok(address),
+        BindAddr::Fd(_) => Err(expected()),
     }
 }
 

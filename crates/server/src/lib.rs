@@ -12,6 +12,7 @@ mod date;
 mod deadline;
 mod exchange;
 mod http1;
+mod metered;
 mod rejection;
 mod service;
 mod transport;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use crate::admin::Admin;
 use crate::control::{self, FromWorker, Report, SupervisorControl, ToWorker};
 use crate::exit;
 use crate::policy::{Action, Event, Exit, Pid, Policy, PolicySettings};
@@ -22,6 +24,7 @@ use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
 use crate::signals::{Request, Signals};
 use crate::sockets::Listener;
 use crate::spawn::{self, Place, WorkerCommand};
+use crate::status::Status;
 use crate::sys::descriptor::watch;
 
 /// Where the log lines go: the logger that the command's users configure.
@@ -43,16 +46,17 @@ pub struct SupervisorOptions {
 }
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
+/// Health and metrics are told on the sockets `admin`.
 ///
 /// Takes over the process: handlers for the signals stay installed, and *every* child of the
 /// process is reaped, also those that the workers' children leave behind when it is process 1.
-pub fn run(options: SupervisorOptions, listeners: Vec<Listener>) -> u8 {
+pub fn run(options: SupervisorOptions, listeners: Vec<Listener>, admin: Vec<Listener>) -> u8 {
     if options.workers == 0 || options.workers >= MAX_SLOTS {
         error!(target: LOG, "number of workers must be 1 to {}: `{}`", MAX_SLOTS - 1, options.workers);
         return exit::USAGE;
     }
     let pid = std::process::id();
-    let code = start(options, listeners).unwrap_or_else(|error| {
+    let code = start(options, listeners, admin).unwrap_or_else(|error| {
         error!(target: LOG, "The supervisor cannot run: {error}");
         exit::STARTUP
     });
@@ -60,13 +64,19 @@ pub fn run(options: SupervisorOptions, listeners: Vec<Listener>) -> u8 {
     code
 }
 
-fn start(options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<u8> {
+fn start(
+    options: SupervisorOptions,
+    listeners: Vec<Listener>,
+    admin: Vec<Listener>,
+) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything slow: from here on no signal is lost or deadly.
         let signals = Signals::install()?;
         info!(target: LOG, "Started parent process [{}]", std::process::id());
-        Ok(Supervisor::new(options, listeners)?.serve(signals).await)
+        let supervisor = Supervisor::new(options, listeners)?;
+        let _admin = Admin::start(admin, &supervisor.status)?;
+        Ok(supervisor.serve(signals).await)
     })
 }
 
@@ -79,6 +89,7 @@ fn slots_for(workers: usize) -> usize {
 #[derive(Debug)]
 struct Running {
     slot: usize,
+    index: usize,
     /// `None` once the worker has closed its end.
     control: Option<AsyncFd<SupervisorControl>>,
 }
@@ -88,7 +99,8 @@ struct Supervisor {
     command: WorkerCommand,
     settings: OwnedFd,
     listeners: Vec<Listener>,
-    scoreboard: Scoreboard,
+    scoreboard: Arc<Scoreboard>,
+    status: Arc<Status>,
     policy: Policy,
     workers: BTreeMap<Pid, Running>,
     started: Instant,
@@ -97,11 +109,13 @@ struct Supervisor {
 impl Supervisor {
     fn new(options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<Self> {
         let slots = slots_for(options.workers);
+        let scoreboard = Arc::new(Scoreboard::create(slots)?);
         Ok(Self {
             settings: control::settings_file(&options.setup)?,
             command: options.command,
             listeners,
-            scoreboard: Scoreboard::create(slots)?,
+            status: Arc::new(Status::new(Arc::clone(&scoreboard))),
+            scoreboard,
             policy: Policy::new(PolicySettings {
                 workers: options.workers,
                 slots,
@@ -174,11 +188,15 @@ impl Supervisor {
                     Action::Kill { pid } => self.kill(pid, Signal::KILL),
                     Action::AnnounceRunning => self.announce(),
                     Action::CloseListeners => self.listeners.clear(),
-                    Action::Log(notice) => log!(target: LOG, notice.level(), "{notice}"),
+                    Action::Log(notice) => {
+                        log!(target: LOG, notice.level(), "{notice}");
+                        notice.restart().into_iter().for_each(|it| self.status.count_restart(it));
+                    }
                     Action::Exit { code } => outcome = Some(code),
                 }
             }
         }
+        self.status.update(self.policy.overview());
         outcome
     }
 
@@ -206,7 +224,7 @@ impl Supervisor {
         let control = watch(spawned.control)
             .inspect_err(|error| error!(target: LOG, "Cannot listen to worker [{pid}]: {error}"))
             .ok();
-        self.workers.insert(pid, Running { slot: place.slot, control });
+        self.workers.insert(pid, Running { slot: place.slot, index: place.index, control });
         Ok(pid)
     }
 
@@ -281,8 +299,10 @@ impl Supervisor {
             for report in last_reports(worker.control.as_ref()) {
                 outcome = outcome.or(self.handle(event_of(pid, report)));
             }
-            self.scoreboard.slot(worker.slot).set_phase(Phase::Gone);
-            self.scoreboard.slot(worker.slot).release();
+            let slot = self.scoreboard.slot(worker.slot);
+            slot.set_phase(Phase::Gone);
+            self.status.retire(worker.index, slot);
+            slot.release();
             outcome = outcome.or(self.handle(Event::WorkerExited { pid, exit }));
         }
         outcome

@@ -4,6 +4,7 @@ mod addresses;
 mod help;
 mod keywords;
 mod mistakes;
+mod probes;
 mod sources;
 mod values;
 

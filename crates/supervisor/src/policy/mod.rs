@@ -46,6 +46,7 @@
 mod backoff;
 mod machine;
 mod notice;
+pub(crate) mod overview;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 
@@ -83,4 +84,13 @@ async def block(scope: Scope, receive: Receive, send: Send) -> None:
     """Block the event loop for 200 ms, as a wrongly written handler does."""
     say("blocking")
     time.sleep(0.2)  # noqa: ASYNC251 (this is the fault under test)
+    await answer_pid(send)
+
+
+@app.at("/block-until")
+async def block_until(scope: Scope, receive: Receive, send: Send) -> None:
+    """Block the event loop until the file exists that the query names."""
+    say("blocking")
+    while not os.path.exists(scope["query_string"].decode()):  # noqa: ASYNC240 (the fault, too)
+        time.sleep(0.05)  # noqa: ASYNC251 (this is the fault under test)
     await answer_pid(send)

@@ -14,7 +14,7 @@ use rsgi_supervisor::{
     activated, bind_all, exit, run,
 };
 
-use crate::{keywords, logging, options as settings};
+use crate::{ask, keywords, logging, options as settings};
 
 /// Run the command `rsgi` with these arguments (without its name). Returns the exit status.
 ///
@@ -27,6 +27,9 @@ pub(crate) fn main(
     command: Vec<OsString>,
     reader: Vec<OsString>,
 ) -> u8 {
+    if let Some(ask) = arguments.first().and_then(|word| ask::command(word)) {
+        return py.detach(|| ask(arguments.into_iter().skip(1).collect()));
+    }
     let surroundings = Surroundings::of_process(reader);
     let loaded = match py.detach(|| load(arguments, &surroundings)) {
         Ok(loaded) => loaded,
@@ -53,7 +56,7 @@ pub(crate) fn check_keywords(settings: &Bound<'_, PyDict>) -> PyResult<()> {
 }
 
 /// Prints why no configuration came out.
-fn explain(error: &LoadError) -> u8 {
+pub(crate) fn explain(error: &LoadError) -> u8 {
     let text = format!("{error}\n");
     // A reader that has gone (`rsgi --help | head -1`) is not worth a message.
     let _ = match error {
@@ -82,8 +85,16 @@ fn supervise(loaded: Loaded, command: Vec<OsString>) -> u8 {
             return status;
         }
     };
+    // After the application's own addresses: those are what a mistake is more likely to be about.
+    let admin = match bind_all(config.bind.admin.as_slice(), settings::backlog(&config.bind)) {
+        Ok(admin) => admin,
+        Err(error) => {
+            log::error!("admin listener: {error}");
+            return exit::STARTUP;
+        }
+    };
     match options(&config, launch.environment, command) {
-        Ok(options) => run(options, listeners),
+        Ok(options) => run(options, listeners, admin),
         Err(error) => {
             log::error!("the settings cannot be passed to the workers: {error}");
             exit::FAILURE

@@ -5,6 +5,7 @@
 //! nothing else.
 
 mod app;
+mod ask;
 mod awaitable;
 mod cli;
 mod errors;
@@ -15,6 +16,7 @@ mod lifespan;
 mod logging;
 mod message;
 mod options;
+mod queue;
 mod reactor;
 mod scope;
 mod selector;

@@ -22,7 +22,9 @@ use pyo3::types::PyDict;
 use rsgi_config::Config;
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
 use rsgi_server::{AccessLog, DrainPhase, Listener, Service, accept_connections};
-use rsgi_supervisor::{Inherited, Order, Phase, Scoreboard, WorkerControl, bind_all, exit};
+use rsgi_supervisor::{
+    Inherited, Order, Phase, Scoreboard, Version, WorkerControl, bind_all, exit,
+};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -148,6 +150,9 @@ impl Worker {
         }
         keywords::set_environment(settings.py(), &loaded.launch.environment)?;
         let bind = &loaded.config.bind;
+        if let Some(address) = &bind.admin {
+            log::warn!("admin_bind={address} has no effect: there is no supervisor to serve it");
+        }
         let listeners = bind_all(&bind.addresses, options::backlog(bind))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self {
@@ -267,6 +272,8 @@ impl Worker {
         let handle = reactor.handle();
         let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
         let board = Arc::new(Board::new(scoreboard, slot, self.max_requests()));
+        let python = py.version_info();
+        board.set_interpreter(Version([python.major, python.minor, python.patch].map(u16::from)));
         let app = PyApp::new(
             application.clone().unbind(),
             selector.clone().unbind(),

@@ -182,7 +182,7 @@ fn switch_before(word: &str, arguments: &[OsString]) -> Option<&'static Setting>
 }
 
 /// A mistake that clap found, in our words.
-fn describe(error: &clap::Error) -> Problem {
+pub(crate) fn describe(error: &clap::Error) -> Problem {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),

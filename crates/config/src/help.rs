@@ -23,7 +23,12 @@ pub(crate) fn version() -> String {
 
 /// The whole text.
 pub(crate) fn text() -> String {
-    let mut text = String::from("Serves an ASGI application.\n\nUsage: rsgi [OPTIONS] APP\n\n");
+    let mut text = String::from(
+        "Serves an ASGI application.\n\n\
+         Usage: rsgi [OPTIONS] APP\n       \
+                rsgi status [--admin ADDRESS]\n       \
+                rsgi health [--admin ADDRESS | --port PORT | --url URL ...]\n\n",
+    );
     for group in Group::SHOWN {
         if group != Group::Application {
             entry(&mut text, group.title(), "");
@@ -37,6 +42,10 @@ pub(crate) fn text() -> String {
         }
         text.push('\n');
     }
+    entry(&mut text, "Commands, as the first argument", "");
+    entry(&mut text, "  status", "show the workers of a running server");
+    entry(&mut text, "  health", "exit with 0 if a server is ready, else with 1");
+    text.push('\n');
     entry(&mut text, "Other", "");
     entry(&mut text, "  -h, --help", "show this text");
     entry(&mut text, "  -V, --version", "show the version");

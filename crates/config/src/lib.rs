@@ -25,6 +25,7 @@ mod help;
 mod keywords;
 mod load;
 mod options;
+mod probe;
 #[cfg(test)]
 mod reference;
 mod setting;
@@ -43,6 +44,7 @@ pub use load::load;
 pub use options::{
     AppOptions, BindOptions, Config, HttpOptions, Launch, LogOptions, WorkerOptions,
 };
+pub use probe::{HealthCheck, Probe, load_health, load_status};
 pub use surroundings::Surroundings;
 pub use types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel,

@@ -51,7 +51,7 @@ pub fn load(
     }
     notices.extend(drop_service_link(&mut given));
     if !given.iter().any(Given::is_address) {
-        notices.extend(add_platform_port(&mut given, &in_files, &surroundings));
+        notices.extend(add_platform_port(&mut given, &in_files, surroundings.variable("PORT")));
     }
     for one in in_files {
         if !given.iter().any(|known| known.setting.name == one.setting.name) {
@@ -209,7 +209,7 @@ fn add_from_environment(
 
 /// What the environment says about a setting. An empty variable is one that is not set: that is
 /// what `X=${X}` in a Compose file makes of it.
-fn from_environment(
+pub(crate) fn from_environment(
     setting: &'static Setting,
     env: &dyn Fn(&str) -> Option<OsString>,
     problems: &mut Vec<Problem>,
@@ -247,7 +247,7 @@ fn from_environment(
 
 /// Drops the `RSGI_PORT=tcp://10.0.0.1:80` that Kubernetes puts into every pod beside a service
 /// named rsgi: it tells where that service is, and is not meant for us.
-fn drop_service_link(given: &mut Vec<Given>) -> Vec<String> {
+pub(crate) fn drop_service_link(given: &mut Vec<Given>) -> Vec<String> {
     let is_link = |one: &Given| {
         one.setting.name == "port"
             && matches!(one.source, Source::Variable | Source::Uvicorn)
@@ -261,12 +261,12 @@ fn drop_service_link(given: &mut Vec<Given>) -> Vec<String> {
 
 /// `PORT`, which platforms set that route to the process from outside: then every address is
 /// meant, unless a file names a host.
-fn add_platform_port(
+pub(crate) fn add_platform_port(
     given: &mut Vec<Given>,
     in_files: &[Given],
-    surroundings: &Surroundings,
+    port: Option<&OsStr>,
 ) -> Option<String> {
-    let port = surroundings.variable("PORT")?.to_string_lossy().into_owned();
+    let port = port?.to_string_lossy().into_owned();
     let host = in_files.iter().find(|one| one.setting.name == "host");
     let host = host.and_then(|one| one.values.last());
     let notice =

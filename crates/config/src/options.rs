@@ -60,6 +60,8 @@ pub struct BindOptions {
     pub addresses: Vec<BindAddr>,
     /// How many connections the kernel keeps until they are accepted.
     pub backlog: u32,
+    /// Where health and metrics are told, a TCP port or a Unix socket; none for nowhere.
+    pub admin: Option<BindAddr>,
 }
 
 impl Default for BindOptions {
@@ -67,6 +69,7 @@ impl Default for BindOptions {
         Self {
             addresses: vec![BindAddr::Tcp { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT }],
             backlog: 2048,
+            admin: None,
         }
     }
 }

@@ -184,6 +184,20 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "admin_bind",
+        kind: Kind::Text,
+        placeholder: "ADDRESS",
+        default: "none",
+        group: Group::Binding,
+        help: "health and metrics: host:port or unix:path",
+        doc: "Probes, Prometheus metrics and the list of workers, told by the supervisor. For operators \
+              only: choose an address that the public cannot reach. A Unix socket has mode 0600.",
+        read: |draft, text| {
+            store(&mut draft.config.bind.admin, values::or_none(text, values::admin_address))
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "workers",
         short: Some('w'),
         env: &[variable("WEB_CONCURRENCY")],

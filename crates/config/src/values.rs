@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::types::{ByteSize, ParseError, WorkerCount, digits, one_of};
+use crate::types::{BindAddr, ByteSize, ParseError, WorkerCount, digits, one_of};
 
 /// The longest duration that is accepted; far below where adding to a clock overflows.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -76,6 +76,20 @@ pub(crate) fn or_auto<T>(
 pub(crate) fn workers(text: &str) -> Result<WorkerCount, ParseError> {
     let count = or_auto(text, |text| integer(text, 1, 1024))?;
     Ok(count.map_or(WorkerCount::Auto, WorkerCount::Exactly))
+}
+
+/// The mode of the admin listener's Unix socket: what it tells is for the server's own user.
+const ADMIN_PERMISSIONS: u32 = 0o600;
+
+/// Where the admin listener is: no descriptor, and there is no usual port to leave out.
+pub(crate) fn admin_address(text: &str) -> Result<BindAddr, ParseError> {
+    let expected = || ParseError::new("`host:port` or `unix:path`");
+    match text.parse()? {
+        BindAddr::Unix { path, .. } => Ok(BindAddr::Unix { path, permissions: ADMIN_PERMISSIONS }),
+        BindAddr::Tcp { .. } if text.ends_with(']') || !text.contains(':') => Err(expected()),
+        address @ BindAddr::Tcp { .. } => Ok(address),
+        BindAddr::Fd(_) => Err(expected()),
+    }
 }
 
 /// A switch: on or off.

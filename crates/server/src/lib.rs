@@ -13,6 +13,7 @@ mod deadline;
 mod exchange;
 mod http1;
 mod live;
+mod metered;
 mod rejection;
 mod service;
 mod transport;

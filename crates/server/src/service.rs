@@ -88,6 +88,12 @@ pub trait Telemetry: Send + Sync + 'static {
     fn request_started(&self, in_flight: u32, now: Instant);
     /// A response ended at `now`. `status` is 0 where none was sent.
     fn request_finished(&self, in_flight: u32, status: u16, duration: Duration, now: Instant);
+    /// The server answered a request by itself, which did not reach the application.
+    fn request_refused(&self, _status: u16) {}
+    /// So much was read from a client.
+    fn bytes_read(&self, _count: usize) {}
+    /// So much was written to a client.
+    fn bytes_written(&self, _count: usize) {}
 }
 
 /// Telemetry that nobody reads.
@@ -251,6 +257,10 @@ impl<A: App> Service<A> {
         }
     }
 
+    pub(crate) fn telemetry(&self) -> &Arc<dyn Telemetry> {
+        &self.telemetry
+    }
+
     pub(crate) fn may_accept(&self) -> bool {
         self.telemetry.may_accept()
     }
@@ -264,6 +274,10 @@ impl<A: App> Service<A> {
         let in_flight = self.in_flight.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
         let duration = now.saturating_duration_since(started);
         self.telemetry.request_finished(in_flight, status, duration, now);
+    }
+
+    pub(crate) fn request_refused(&self, status: u16) {
+        self.telemetry.request_refused(status);
     }
 
     /// The `date` line for the moment `now`.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use crate::admin::Admin;
 use crate::capacity::{self, Capacity, Choice, Sizes};
 use crate::control::{self, FromWorker, Report, SupervisorControl, ToWorker};
 use crate::exit;
@@ -28,6 +30,7 @@ use crate::signals::{Request, Signals};
 use crate::silence::Silence;
 use crate::sockets::Listener;
 use crate::spawn::{self, Place, Spawned, WorkerCommand};
+use crate::status::Status;
 use crate::sys::descriptor::watch;
 
 /// Where the log lines go: the logger that the command's users configure.
@@ -59,10 +62,11 @@ pub struct SupervisorOptions {
 }
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
+/// Health and metrics are told on the sockets `admin`.
 ///
 /// Takes over the process: handlers for the signals stay installed, and *every* child of the
 /// process is reaped, also those that the workers' children leave behind when it is process 1.
-pub fn run(options: SupervisorOptions, listeners: Vec<Listener>) -> u8 {
+pub fn run(options: SupervisorOptions, listeners: Vec<Listener>, admin: Vec<Listener>) -> u8 {
     if let WorkerCount::Exactly(count) = options.workers
         && !(1..MAX_SLOTS).contains(&usize::try_from(count).unwrap_or(usize::MAX))
     {
@@ -70,7 +74,7 @@ pub fn run(options: SupervisorOptions, listeners: Vec<Listener>) -> u8 {
         return exit::USAGE;
     }
     let pid = std::process::id();
-    let code = start(options, listeners).unwrap_or_else(|error| {
+    let code = start(options, listeners, admin).unwrap_or_else(|error| {
         error!(target: LOG, "The supervisor cannot run: {error}");
         exit::STARTUP
     });
@@ -78,13 +82,19 @@ pub fn run(options: SupervisorOptions, listeners: Vec<Listener>) -> u8 {
     code
 }
 
-fn start(options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<u8> {
+fn start(
+    options: SupervisorOptions,
+    listeners: Vec<Listener>,
+    admin: Vec<Listener>,
+) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything slow: from here on no signal is lost or deadly.
         let signals = Signals::install()?;
         info!(target: LOG, "Started parent process [{}]", std::process::id());
-        Ok(Supervisor::new(options, listeners)?.serve(signals).await)
+        let supervisor = Supervisor::new(options, listeners)?;
+        let _admin = Admin::start(admin, &supervisor.status)?;
+        Ok(supervisor.serve(signals).await)
     })
 }
 
@@ -113,6 +123,7 @@ fn scale(count: WorkerCount) -> (usize, Option<Choice>) {
 #[derive(Debug)]
 struct Running {
     slot: usize,
+    index: usize,
     /// `None` once the worker has closed its end.
     control: Option<AsyncFd<SupervisorControl>>,
 }
@@ -122,7 +133,8 @@ struct Supervisor {
     command: WorkerCommand,
     settings: OwnedFd,
     listeners: Vec<Listener>,
-    scoreboard: Scoreboard,
+    scoreboard: Arc<Scoreboard>,
+    status: Arc<Status>,
     policy: Policy,
     workers: BTreeMap<Pid, Running>,
     silence: Silence,
@@ -151,11 +163,13 @@ impl Supervisor {
             limit: startup,
             grace: graceful,
         });
+        let scoreboard = Arc::new(Scoreboard::create(slots)?);
         Ok(Self {
             settings: control::settings_file(&options.setup)?,
             command: options.command,
             listeners,
-            scoreboard: Scoreboard::create(slots)?,
+            status: Arc::new(Status::new(Arc::clone(&scoreboard))),
+            scoreboard,
             policy: Policy::new(PolicySettings {
                 workers,
                 slots,
@@ -347,11 +361,13 @@ impl Supervisor {
                         if let Some(preload) = &mut self.preload {
                             preload.follow(&notice);
                         }
+                        notice.restart().into_iter().for_each(|it| self.status.count_restart(it));
                     }
                     Action::Exit { code } => outcome = Some(code),
                 }
             }
         }
+        self.status.update(self.policy.overview());
         outcome
     }
 
@@ -383,7 +399,8 @@ impl Supervisor {
         let control = watch(control)
             .inspect_err(|error| error!(target: LOG, "Cannot listen to worker [{pid}]: {error}"))
             .ok();
-        self.workers.insert(pid, Running { slot, control });
+        let index = self.policy.index_of(slot).unwrap_or_default();
+        self.workers.insert(pid, Running { slot, index, control });
         Event::Spawned { slot, pid }
     }
 
@@ -482,8 +499,10 @@ impl Supervisor {
         {
             outcome = outcome.or(self.handle(event));
         }
-        self.scoreboard.slot(worker.slot).set_phase(Phase::Gone);
-        self.scoreboard.slot(worker.slot).release();
+        let slot = self.scoreboard.slot(worker.slot);
+        slot.set_phase(Phase::Gone);
+        self.status.retire(worker.index, slot);
+        slot.release();
         outcome.or(self.handle(Event::WorkerExited { pid, exit }))
     }
 }

@@ -7,6 +7,7 @@ mod help;
 mod keywords;
 mod mistakes;
 mod peers;
+mod probes;
 mod shown;
 mod sources;
 mod support;

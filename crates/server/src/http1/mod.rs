@@ -274,6 +274,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             }
             Ok(Err((Refusal::Busy(line), is_head))) => {
                 self.service().log_access(&self.peer, line.as_ref(), 503);
+                self.service().request_refused(503);
                 let text = if is_head { "" } else { "Service Unavailable" };
                 self.answer(503, text, Version::Http11, clock);
                 self.close(Close::Linger);
@@ -446,12 +447,23 @@ impl<T: Transport, A: App> Connection<T, A> {
                 self.service().rejections.report(&self.peer, error, clock.now());
                 self.close(how)
             }
-            None => self.refuse(error, active.is_head(), clock),
+            None => self.answer_invalid(error, active.is_head(), clock),
         }
     }
 
-    /// Answers a request that cannot be understood, and closes.
+    /// Answers a request that never reached the application because it cannot be understood.
     fn refuse(&mut self, error: RequestError, is_head: bool, clock: &mut Clock) -> Progress {
+        self.service().request_refused(error.status());
+        self.answer_invalid(error, is_head, clock)
+    }
+
+    /// Answers a request that cannot be understood, and closes.
+    fn answer_invalid(
+        &mut self,
+        error: RequestError,
+        is_head: bool,
+        clock: &mut Clock,
+    ) -> Progress {
         self.service().rejections.report(&self.peer, error, clock.now());
         let text = if is_head { String::new() } else { error.to_string() };
         self.answer(error.status(), &text, Version::Http11, clock);

@@ -137,6 +137,11 @@ impl Policy {
         actions
     }
 
+    /// The stable number of the worker in this slot.
+    pub(crate) fn index_of(&self, slot: usize) -> Option<usize> {
+        self.workers.iter().find(|worker| worker.slot == slot).map(|worker| worker.index)
+    }
+
     /// When [`Event::Tick`] is due; `None` if only events can change anything.
     pub fn next_deadline(&self) -> Option<Duration> {
         let running = self.mode == Mode::Running;

@@ -54,6 +54,7 @@ mod backoff;
 mod blocked;
 mod machine;
 mod notice;
+pub(crate) mod overview;
 mod summary;
 mod target;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -122,13 +122,21 @@ pub struct Options {
     pub extra_fields: Vec<u8>,
 }
 
+/// How long a connection without a request stays open once a drain has begun: its next request may
+/// be on the way already, and closing would lose it. It is answered, with `connection: close`.
+///
+/// Far above what a busy client takes from a response to its next request, and below what somebody
+/// who waits for the stop finds long.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How far a shutdown has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum DrainPhase {
     /// Serving.
     Serving = 0,
-    /// No new connections; requests in flight finish, idle connections are closed.
+    /// No new connections; requests in flight finish, and so does one more on each connection if it
+    /// comes within [`DRAIN_PATIENCE`].
     Draining = 1,
     /// Every connection is cut.
     Cut = 2,
@@ -144,6 +152,7 @@ pub struct Service<A> {
     pub(crate) date: DateLine,
     telemetry: Arc<dyn Telemetry>,
     phase: AtomicU8,
+    draining_since: OnceLock<Instant>,
     in_flight: AtomicU32,
     connections: Mutex<Slab<Option<Waker>>>,
     emptied: Notify,
@@ -171,6 +180,7 @@ impl<A: App> Service<A> {
             date: DateLine::default(),
             telemetry,
             phase: AtomicU8::new(DrainPhase::Serving as u8),
+            draining_since: OnceLock::new(),
             in_flight: AtomicU32::new(0),
             connections: Mutex::new(Slab::new()),
             emptied: Notify::new(),
@@ -188,10 +198,18 @@ impl<A: App> Service<A> {
 
     /// Goes on to `phase` and tells every connection. Never goes back.
     pub fn advance(&self, phase: DrainPhase) {
+        if phase >= DrainPhase::Draining {
+            self.draining_since.get_or_init(Instant::now);
+        }
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
         let wakers: Vec<Waker> =
             self.connections().iter().filter_map(|(_, waker)| waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Until when a connection without a request may stay; `None` while serving.
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
+        self.draining_since.get().and_then(|since| since.checked_add(DRAIN_PATIENCE))
     }
 
     /// Waits until no connection is open.

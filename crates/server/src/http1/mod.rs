@@ -164,8 +164,10 @@ impl<T: Transport, A: App> Connection<T, A> {
                     .set(clock.now().checked_add(self.service().options.keep_alive_timeout));
             }
         }
-        if self.service().phase() >= DrainPhase::Draining && !self.has_head_bytes() {
-            return self.close(Close::Clean);
+        if let Some(until) = self.service().idle_until()
+            && !self.has_head_bytes()
+        {
+            self.deadline.set_earlier(until);
         }
         self.read_head(cx, clock)
     }
@@ -185,8 +187,9 @@ impl<T: Transport, A: App> Connection<T, A> {
         if data.is_empty() {
             return Progress::Done;
         }
-        // Empty lines are not a head's beginning; the first head's time runs from the connection's.
-        let begins = self.is_reused
+        // Empty lines are not a head's beginning; the first head's time runs from the connection's,
+        // unless a drain has cut that short.
+        let begins = (self.is_reused || self.service().idle_until().is_some())
             && !self.has_head_bytes()
             && data.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if begins || self.deadline.is_unset() {

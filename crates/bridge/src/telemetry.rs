@@ -27,7 +27,9 @@ pub(crate) struct Board {
 /// When the worker has served its share.
 #[derive(Debug)]
 struct Recycle {
-    /// How many requests are left; never reached where there is no limit.
+    /// How many there are; never reached where there is no limit.
+    limit: u64,
+    /// How many requests are left.
     left: AtomicU64,
     due: Notify,
 }
@@ -38,6 +40,7 @@ impl Board {
             scoreboard: Arc::new(scoreboard),
             slot,
             recycle: Recycle {
+                limit: max_requests.unwrap_or(u64::MAX),
                 left: AtomicU64::new(max_requests.unwrap_or(u64::MAX)),
                 due: Notify::new(),
             },
@@ -70,9 +73,10 @@ impl Board {
         self.slot().set_running(nanoseconds + u64::try_from(since).unwrap_or(u64::MAX >> 1));
     }
 
-    /// Waits until the worker has answered as many requests as it may.
-    pub(crate) async fn recycle_due(&self) {
+    /// Waits until the worker has answered as many requests as it may; how many that are.
+    pub(crate) async fn recycle_due(&self) -> u64 {
         self.recycle.due.notified().await;
+        self.recycle.limit
     }
 }
 

@@ -33,7 +33,8 @@ pub use keywords::{Value, from_keywords};
 pub use load::load;
 pub use options::{AppOptions, BindOptions, Config, HttpOptions, LogOptions, WorkerOptions};
 pub use types::{
-    BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel, ParseError,
+    BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogFile, LogLevel,
+    MemoryLimit, ParseError,
 };
 
 /// A complete configuration, and what the user should be told about it.

@@ -56,6 +56,20 @@ pub(crate) fn or_none<T>(
     }
 }
 
+/// What `read` makes of the text, or nothing for `auto`.
+pub(crate) fn or_auto<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, ParseError>,
+) -> Result<Option<T>, ParseError> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    match read(text) {
+        Ok(value) => Ok(Some(value)),
+        Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or auto"))),
+    }
+}
+
 /// A switch: on or off.
 pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
@@ -101,6 +115,14 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, ParseError> {
         Duration::ZERO => Err(ParseError::new("more than 0 seconds")),
         duration => Ok(duration),
     }
+}
+
+/// How long something that takes a while to start may live.
+pub(crate) fn lifetime(text: &str) -> Result<Duration, ParseError> {
+    let lifetime = duration(text)?;
+    (lifetime >= Duration::from_secs(1))
+        .then_some(lifetime)
+        .ok_or_else(|| ParseError::new("a time of at least 1 second"))
 }
 
 /// A size from `min` to `max`.

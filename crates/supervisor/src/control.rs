@@ -6,8 +6,8 @@
 //! if it had been told to.
 //!
 //! ```text
-//! supervisor -> worker   setup (with a memfd that holds the settings), drain, quit
-//! worker -> supervisor   ready, failed { message }, recycle
+//! supervisor -> worker   setup (with a memfd that holds the settings), drain, quit, reopen_logs
+//! worker -> supervisor   ready, failed { message }, recycle { served, limit }
 //! ```
 //!
 //! Messages are small JSON documents. The settings, which have no limit, travel beside their
@@ -40,6 +40,8 @@ pub enum Order {
     Drain,
     /// Exit now.
     Quit,
+    /// Open the log files anew: somebody has moved them away.
+    ReopenLogs,
     /// The supervisor is dead: do as for [`Order::Drain`]. Repeats itself for ever.
     SupervisorGone,
 }
@@ -52,6 +54,7 @@ pub(crate) enum ToWorker {
     Setup,
     Drain,
     Quit,
+    ReopenLogs,
 }
 
 /// A message from the worker.
@@ -60,7 +63,7 @@ pub(crate) enum ToWorker {
 pub(crate) enum Report {
     Ready,
     Failed { message: String },
-    Recycle,
+    Recycle { served: u64, limit: u64 },
 }
 
 /// One message as it came, or the end.
@@ -96,7 +99,9 @@ impl WorkerControl {
         match (serde_json::from_slice(&bytes)?, attached) {
             (ToWorker::Setup, Some(settings)) => read_settings(settings),
             (ToWorker::Setup, None) => Err(invalid("settings are missing from the set-up message")),
-            (ToWorker::Drain | ToWorker::Quit, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+            (ToWorker::Drain | ToWorker::Quit | ToWorker::ReopenLogs, _) => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
         }
     }
 
@@ -109,6 +114,7 @@ impl WorkerControl {
             Received::Message(bytes, _) => match serde_json::from_slice(&bytes)? {
                 ToWorker::Drain => Ok(Some(Order::Drain)),
                 ToWorker::Quit => Ok(Some(Order::Quit)),
+                ToWorker::ReopenLogs => Ok(Some(Order::ReopenLogs)),
                 ToWorker::Setup => Err(invalid("settings came twice")),
             },
         }
@@ -130,9 +136,10 @@ impl WorkerControl {
         send(self.as_fd(), &Report::Failed { message }, None)
     }
 
-    /// Asks to be replaced; the worker serves on until it is told to drain.
-    pub fn recycle(&self) -> io::Result<()> {
-        send(self.as_fd(), &Report::Recycle, None)
+    /// Asks to be replaced after `served` requests of about `limit`; the worker serves on until it
+    /// is told to drain.
+    pub fn recycle(&self, served: u64, limit: u64) -> io::Result<()> {
+        send(self.as_fd(), &Report::Recycle { served, limit }, None)
     }
 }
 
@@ -313,8 +320,10 @@ mod tests {
     fn orders_arrive_in_order() {
         let (supervisor, worker) = channel();
         supervisor.send_order(&ToWorker::Drain).unwrap();
+        supervisor.send_order(&ToWorker::ReopenLogs).unwrap();
         supervisor.send_order(&ToWorker::Quit).unwrap();
         assert_eq!(worker.try_receive().unwrap(), Some(Order::Drain));
+        assert_eq!(worker.try_receive().unwrap(), Some(Order::ReopenLogs));
         assert_eq!(worker.try_receive().unwrap(), Some(Order::Quit));
         assert_eq!(worker.try_receive().unwrap(), None);
     }
@@ -353,11 +362,14 @@ mod tests {
     fn reports_arrive_and_then_the_end() {
         let (supervisor, worker) = channel();
         worker.ready().unwrap();
-        worker.recycle().unwrap();
+        worker.recycle(7, 5).unwrap();
         worker.failed("no module named `x`").unwrap();
         drop(worker);
         assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Ready));
-        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Recycle));
+        assert_eq!(
+            supervisor.try_receive().unwrap(),
+            FromWorker::Report(Report::Recycle { served: 7, limit: 5 })
+        );
         let message = "no module named `x`".to_owned();
         assert_eq!(
             supervisor.try_receive().unwrap(),

@@ -10,7 +10,9 @@
 mod control;
 mod error;
 pub mod exit;
+mod hooks;
 mod inherited;
+mod memory;
 pub mod policy;
 mod run;
 mod scoreboard;
@@ -21,8 +23,9 @@ mod sys;
 
 pub use control::{Order, WorkerControl};
 pub use error::{BindError, InheritError};
+pub use hooks::Hooks;
 pub use inherited::{Inherited, WORKER_VARIABLE};
-pub use run::{SupervisorOptions, run};
+pub use run::{MEMORY_INTERVAL, SupervisorOptions, run};
 pub use scoreboard::{LATENCY_BUCKETS, MAX_SLOTS, Phase, Scoreboard, Slot, monotonic_ns};
 pub use sockets::{Listener, ListenerKind, activated, bind_all};
 pub use spawn::WorkerCommand;

@@ -11,21 +11,28 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use log::{debug, error, info, log, warn};
+use rsgi_config::MemoryLimit;
 use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
 use crate::control::{self, FromWorker, Report, SupervisorControl, ToWorker};
 use crate::exit;
-use crate::policy::{Action, Event, Exit, Pid, Policy, PolicySettings};
+use crate::hooks::Hooks;
+use crate::memory::{self, Cgroup, OomWatch};
+use crate::policy::{Action, Event, Exit, Pid, Policy, PolicySettings, Reason};
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
 use crate::signals::{Request, Signals};
 use crate::sockets::Listener;
 use crate::spawn::{self, Place, WorkerCommand};
+use crate::sys::clock::local_time;
 use crate::sys::descriptor::watch;
 
 /// Where the log lines go: the logger that the command's users configure.
 const LOG: &str = "rsgi";
+
+/// How often the workers' memory is looked at if it is limited: seldom enough to cost nothing.
+pub const MEMORY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How the workers are run.
 #[derive(Debug, Clone)]
@@ -40,6 +47,14 @@ pub struct SupervisorOptions {
     pub timeout_graceful_shutdown: Option<Duration>,
     /// How long a worker may take until it is ready; `None` is no limit.
     pub timeout_worker_startup: Option<Duration>,
+    /// A worker with more resident memory is replaced.
+    pub workers_max_rss: Option<MemoryLimit>,
+    /// How often that is looked at; usually [`MEMORY_INTERVAL`].
+    pub memory_interval: Duration,
+    /// A worker that has served for longer is replaced.
+    pub workers_lifetime: Option<Duration>,
+    /// What the program around knows.
+    pub hooks: Hooks,
 }
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
@@ -81,12 +96,20 @@ struct Running {
     slot: usize,
     /// `None` once the worker has closed its end.
     control: Option<AsyncFd<SupervisorControl>>,
+    /// Whether it was we who killed it.
+    was_killed: bool,
 }
 
 #[derive(Debug)]
 struct Supervisor {
     command: WorkerCommand,
     settings: OwnedFd,
+    /// Those from before a reload whose end is not known yet.
+    settings_before: Option<OwnedFd>,
+    hooks: Hooks,
+    cgroup: Option<Cgroup>,
+    oom: OomWatch,
+    sampling: Option<Sampling>,
     listeners: Vec<Listener>,
     scoreboard: Scoreboard,
     policy: Policy,
@@ -97,18 +120,19 @@ struct Supervisor {
 impl Supervisor {
     fn new(options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<Self> {
         let slots = slots_for(options.workers);
+        let cgroup = Cgroup::of_this_process();
+        let settings = policy_settings(&options, slots, cgroup.as_ref());
         Ok(Self {
             settings: control::settings_file(&options.setup)?,
+            settings_before: None,
+            hooks: options.hooks,
+            oom: OomWatch::new(cgroup.clone()),
+            cgroup,
+            sampling: Sampling::of(&settings, options.memory_interval),
             command: options.command,
             listeners,
             scoreboard: Scoreboard::create(slots)?,
-            policy: Policy::new(PolicySettings {
-                workers: options.workers,
-                slots,
-                graceful: options.timeout_graceful_shutdown,
-                startup: options.timeout_worker_startup,
-                seed: monotonic_ns() ^ u64::from(std::process::id()),
-            }),
+            policy: Policy::new(settings),
             workers: BTreeMap::new(),
             started: Instant::now(),
         })
@@ -130,6 +154,7 @@ impl Supervisor {
     /// deaths must be seen as part of the stop. Reports come before deaths: they are the cause.
     async fn turn(&mut self, signals: &mut Signals) -> Option<u8> {
         let deadline = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
+        let sample_at = self.sampling.map(|sampling| sampling.next);
         tokio::select! {
             biased;
             request = signals.requests.next() => self.request(request),
@@ -138,6 +163,7 @@ impl Supervisor {
             }
             () = signals.children.changed() => self.reap(),
             () = sleep_until(deadline) => self.handle(Event::Tick),
+            () = sleep_until(sample_at) => self.sample_memory(),
         }
     }
 
@@ -145,14 +171,65 @@ impl Supervisor {
         match request {
             Request::Stop => self.handle(Event::StopRequested),
             Request::Quit => self.handle(Event::QuitRequested),
-            Request::Reload => self.handle(Event::ReloadRequested),
+            Request::Reload => self.reload(),
             Request::ScaleUp => self.handle(Event::ScaleUp),
             Request::ScaleDown => self.handle(Event::ScaleDown),
+            Request::ReopenLogs => {
+                self.reopen_logs();
+                None
+            }
             Request::Unused(name) => {
                 debug!(target: LOG, "Ignoring {name}");
                 None
             }
         }
+    }
+
+    /// Reads the settings again and has all workers replaced; on a mistake everything stays.
+    fn reload(&mut self) -> Option<u8> {
+        let clock = local_time();
+        let renewed = self.hooks.reload().transpose().and_then(|options| {
+            let Some(options) = options else { return Ok(None) };
+            let file = control::settings_file(&options.setup).map_err(|error| error.to_string())?;
+            Ok(Some((options, file)))
+        });
+        match renewed {
+            Ok(None) => {}
+            Ok(Some((options, file))) => {
+                let before = std::mem::replace(&mut self.settings, file);
+                self.settings_before.get_or_insert(before);
+                let settings =
+                    policy_settings(&options, self.scoreboard.len(), self.cgroup.as_ref());
+                self.sampling = Sampling::of(&settings, options.memory_interval);
+                self.handle(Event::SettingsRenewed { settings, clock });
+            }
+            Err(message) => return self.handle(Event::ReloadRefused { message, clock }),
+        }
+        self.handle(Event::ReloadRequested)
+    }
+
+    /// Somebody has moved the log files away.
+    fn reopen_logs(&self) {
+        self.hooks.reopen_logs();
+        info!(target: LOG, "Received SIGUSR1, opening the log files anew");
+        for &pid in self.workers.keys() {
+            self.order(pid, &ToWorker::ReopenLogs);
+        }
+    }
+
+    /// Tells the policy how much memory each worker has.
+    fn sample_memory(&mut self) -> Option<u8> {
+        self.sampling = self.sampling.map(Sampling::again);
+        let samples: Vec<_> = self
+            .workers
+            .keys()
+            .filter_map(|&pid| memory::resident(pid).map(|resident| (pid, resident)))
+            .collect();
+        let mut outcome = None;
+        for (pid, resident) in samples {
+            outcome = outcome.or(self.handle(Event::MemorySampled { pid, resident }));
+        }
+        outcome
     }
 
     /// Asks the policy and does what it says, until it says no more; the code if that was the end.
@@ -165,13 +242,28 @@ impl Supervisor {
                     Action::Spawn { slot, index, generation } => {
                         events.push_back(self.spawn(Place { slot, index }, generation));
                     }
+                    Action::MeasureMemory { pid } => {
+                        let memory = memory::measure(self.cgroup.as_ref(), pid);
+                        events.push_back(Event::MemoryMeasured { pid, memory });
+                    }
+                    Action::KeepSettings => self.settings_before = None,
+                    Action::RevertSettings => {
+                        if let Some(before) = self.settings_before.take() {
+                            self.settings = before;
+                        }
+                    }
                     Action::Drain { pid } => self.order(pid, &ToWorker::Drain),
                     Action::Quit { pid } => self.order(pid, &ToWorker::Quit),
                     Action::Terminate { pid } => {
                         self.order(pid, &ToWorker::Drain);
                         self.kill(pid, Signal::TERM);
                     }
-                    Action::Kill { pid } => self.kill(pid, Signal::KILL),
+                    Action::Kill { pid } => {
+                        self.kill(pid, Signal::KILL);
+                        if let Some(worker) = self.workers.get_mut(&pid) {
+                            worker.was_killed = true;
+                        }
+                    }
                     Action::AnnounceRunning => self.announce(),
                     Action::CloseListeners => self.listeners.clear(),
                     Action::Log(notice) => log!(target: LOG, notice.level(), "{notice}"),
@@ -206,7 +298,7 @@ impl Supervisor {
         let control = watch(spawned.control)
             .inspect_err(|error| error!(target: LOG, "Cannot listen to worker [{pid}]: {error}"))
             .ok();
-        self.workers.insert(pid, Running { slot: place.slot, control });
+        self.workers.insert(pid, Running { slot: place.slot, control, was_killed: false });
         Ok(pid)
     }
 
@@ -269,6 +361,8 @@ impl Supervisor {
     /// Reaps all dead children: workers, and orphans that became ours.
     fn reap(&mut self) -> Option<u8> {
         let mut outcome = None;
+        // Counted before the victim dies, so that whoever can be reaped has been counted.
+        let mut oom_kills = self.oom.look();
         // An error means that there are no children.
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let (Ok(pid), Some(exit)) = (Pid::try_from(pid.as_raw_pid()), exit_of(status)) else {
@@ -278,6 +372,9 @@ impl Supervisor {
                 debug!(target: LOG, "Reaped process [{pid}], an orphan: it {exit}");
                 continue;
             };
+            let is_kill = exit == Exit::Signal(libc::SIGKILL) && !worker.was_killed;
+            let exit = if is_kill && oom_kills > 0 { Exit::OutOfMemory } else { exit };
+            oom_kills = oom_kills.saturating_sub(u64::from(exit == Exit::OutOfMemory));
             for report in last_reports(worker.control.as_ref()) {
                 outcome = outcome.or(self.handle(event_of(pid, report)));
             }
@@ -286,6 +383,47 @@ impl Supervisor {
             outcome = outcome.or(self.handle(Event::WorkerExited { pid, exit }));
         }
         outcome
+    }
+}
+
+/// The policy's part of the options.
+fn policy_settings(
+    options: &SupervisorOptions,
+    slots: usize,
+    cgroup: Option<&Cgroup>,
+) -> PolicySettings {
+    let whole = || cgroup.and_then(Cgroup::limit).or_else(memory::of_this_machine);
+    let max_rss = options.workers_max_rss.and_then(|limit| match limit {
+        MemoryLimit::Bytes(bytes) => Some(bytes),
+        MemoryLimit::Percent(percent) => whole().map(|whole| whole / 100 * u64::from(percent)),
+    });
+    PolicySettings {
+        workers: options.workers,
+        slots,
+        graceful: options.timeout_graceful_shutdown,
+        startup: options.timeout_worker_startup,
+        max_rss,
+        lifetime: options.workers_lifetime,
+        seed: monotonic_ns() ^ u64::from(std::process::id()),
+    }
+}
+
+/// When the workers' memory is looked at next.
+#[derive(Debug, Clone, Copy)]
+struct Sampling {
+    interval: Duration,
+    next: Instant,
+}
+
+impl Sampling {
+    /// Not at all without a limit.
+    fn of(settings: &PolicySettings, interval: Duration) -> Option<Self> {
+        settings.max_rss?;
+        Some(Self { interval, next: Instant::now() + interval })
+    }
+
+    fn again(self) -> Self {
+        Self { next: Instant::now() + self.interval, ..self }
     }
 }
 
@@ -304,7 +442,9 @@ fn event_of(pid: Pid, report: Report) -> Event {
     match report {
         Report::Ready => Event::WorkerReady { pid },
         Report::Failed { message } => Event::WorkerFailedToStart { pid, message },
-        Report::Recycle => Event::WorkerWantsRecycle { pid },
+        Report::Recycle { served, limit } => {
+            Event::WorkerWantsRecycle { pid, reason: Reason::Requests { served, limit } }
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! | QUIT | a stop without draining |
 //! | HUP | replacing all workers, one by one |
 //! | TTIN, TTOU | one worker more, one less |
-//! | USR1, USR2, WINCH | nothing yet; handled so that they are not deadly |
+//! | USR1 | opening the log files anew |
+//! | USR2, WINCH | nothing; handled so that they are not deadly |
 //!
 //! Ctrl-C, `timeout` and some container starters signal the whole process group. Workers stay in
 //! that group and treat a TERM or INT of their own as the same stop, whichever comes first.
@@ -24,6 +25,7 @@ pub(crate) enum Request {
     Reload,
     ScaleUp,
     ScaleDown,
+    ReopenLogs,
     /// Known, and without a meaning so far.
     Unused(&'static str),
 }
@@ -53,7 +55,7 @@ impl Signals {
             (Request::Reload, SignalKind::hangup()),
             (Request::ScaleUp, SignalKind::from_raw(libc::SIGTTIN)),
             (Request::ScaleDown, SignalKind::from_raw(libc::SIGTTOU)),
-            (Request::Unused("SIGUSR1"), SignalKind::user_defined1()),
+            (Request::ReopenLogs, SignalKind::user_defined1()),
             (Request::Unused("SIGUSR2"), SignalKind::user_defined2()),
             (Request::Unused("SIGWINCH"), SignalKind::window_change()),
         ];

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::backoff::{self, Jitter};
 use super::notice::{Notice, Reason};
+use super::recycle::{Limits, Recycle};
+use super::reload::{Reload, Renewal, Stale};
 use super::{
-    Action, CRASH_LIMIT, CRASH_WINDOW, EXIT_LIMIT, Event, Exit, KILL_MARGIN, Pid, PolicySettings,
-    RECYCLE_RETRY, SAME_STOP, STABLE,
+    Action, CRASH_LIMIT, CRASH_WINDOW, ClockTime, EXIT_LIMIT, Event, Exit, KILL_MARGIN, Pid,
+    PolicySettings, SAME_STOP, STABLE,
 };
 use crate::exit;
 
@@ -25,7 +27,7 @@ pub(super) struct Worker {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stage {
     Starting { deadline: Option<Duration> },
-    Ready { since: Duration, recycle_at: Option<Duration> },
+    Ready { since: Duration, recycle: Option<Recycle>, limits: Limits },
     Leaving { kill_at: Option<Duration> },
     Killed,
 }
@@ -48,8 +50,33 @@ pub(super) struct Seat {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rollout {
     pub(super) old: u32,
-    pub(super) new: u32,
     pub(super) reason: Reason,
+    pub(super) step: Step,
+}
+
+/// How far it has got; its diagram is in the parent module's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Measuring,
+    /// Both run.
+    Overlapping {
+        new: u32,
+    },
+    /// In place: the old one is still there.
+    Vacating,
+    /// In place: the old one has gone.
+    Filling {
+        new: u32,
+    },
+}
+
+impl Rollout {
+    fn is_with(&self, generation: u32) -> bool {
+        match self.step {
+            Step::Overlapping { new } | Step::Filling { new } => new == generation,
+            Step::Measuring | Step::Vacating => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +95,11 @@ pub struct Policy {
     /// One per index there should be: its length is the number of workers wanted.
     pub(super) seats: Vec<Seat>,
     pub(super) rollout: Option<Rollout>,
-    /// During a reload, the first generation that is new.
-    pub(super) reload: Option<u32>,
+    pub(super) reload: Option<Reload>,
+    pub(super) renewal: Option<Renewal>,
+    pub(super) stale: Option<Stale>,
+    /// When the last reload was asked for.
+    pub(super) reload_clock: ClockTime,
     pub(super) next_generation: u32,
     pub(super) was_ready: bool,
     pub(super) deaths: VecDeque<Duration>,
@@ -88,6 +118,9 @@ impl Policy {
             seats: vec![Seat::default(); settings.workers.clamp(1, most)],
             rollout: None,
             reload: None,
+            renewal: None,
+            stale: None,
+            reload_clock: ClockTime::default(),
             next_generation: 1,
             was_ready: false,
             deaths: VecDeque::new(),
@@ -108,8 +141,10 @@ impl Policy {
         self.enforce_deadlines(&mut actions);
         match self.mode {
             Mode::Running => {
+                self.retire();
                 self.fill_seats(&mut actions);
                 self.advance_rollout(&mut actions);
+                self.remind(&mut actions);
             }
             Mode::Stopping { code, .. } if self.workers.is_empty() => {
                 self.mode = Mode::Exited;
@@ -125,13 +160,16 @@ impl Policy {
         let running = self.mode == Mode::Running;
         let of_workers = self.workers.iter().filter_map(|worker| match worker.stage {
             Stage::Starting { deadline } => deadline,
-            Stage::Ready { recycle_at, .. } => recycle_at.filter(|_| running),
+            Stage::Ready { recycle, limits, .. } => {
+                recycle.map_or(limits.deadline(), |recycle| Some(recycle.at)).filter(|_| running)
+            }
             Stage::Leaving { kill_at } => kill_at,
             Stage::Killed => None,
         });
         let of_seats = self.seats.iter().map(|seat| seat.respawn_at).filter(|_| running);
         // What is past and still there waits for an event, such as a slot becoming free.
-        of_workers.chain(of_seats).filter(|&at| at > self.now).min()
+        let of_reload = self.stale.iter().map(Stale::remind_at).filter(|_| running);
+        of_workers.chain(of_seats).chain(of_reload).filter(|&at| at > self.now).min()
     }
 
     fn take(&mut self, event: Event, actions: &mut Vec<Action>) {
@@ -143,14 +181,11 @@ impl Policy {
                 self.failed_to_start(pid, message, actions);
             }
             Event::WorkerExited { pid, exit } => self.exited(pid, exit, actions),
-            Event::WorkerWantsRecycle { pid } => {
-                let now = self.now;
-                if let Some(worker) = self.by_pid(pid)
-                    && let Stage::Ready { recycle_at, .. } = &mut worker.stage
-                {
-                    recycle_at.get_or_insert(now);
-                }
-            }
+            Event::WorkerWantsRecycle { pid, reason } => self.wants_recycle(pid, reason),
+            Event::MemorySampled { pid, resident } => self.memory_sampled(pid, resident),
+            Event::MemoryMeasured { pid, memory } => self.begin_rollout(pid, memory, actions),
+            Event::SettingsRenewed { settings, clock } => self.renew(settings, clock),
+            Event::ReloadRefused { message, clock } => self.refuse_reload(message, clock, actions),
             Event::StopRequested => match self.mode {
                 Mode::Running => {
                     actions.push(Action::Log(Notice::Stopping));
@@ -161,14 +196,7 @@ impl Policy {
                 Mode::Stopping { .. } | Mode::Exited => self.force(actions),
             },
             Event::QuitRequested => self.quit(actions),
-            Event::ReloadRequested => {
-                if self.mode == Mode::Running {
-                    self.reload = Some(self.next_generation);
-                    // It may bring the cure: whoever waits for another try gets it now.
-                    self.seats.fill(Seat::default());
-                    actions.push(Action::Log(Notice::Reloading { workers: self.seats.len() }));
-                }
-            }
+            Event::ReloadRequested => self.begin_reload(actions),
             Event::ScaleUp => self.scale_up(actions),
             Event::ScaleDown => self.scale_down(actions),
             Event::Tick => {}
@@ -205,19 +233,22 @@ impl Policy {
 
     fn became_ready(&mut self, pid: Pid, actions: &mut Vec<Action>) {
         let now = self.now;
-        let Some(worker) = self.by_pid(pid) else {
+        let is_starting = |worker: &&mut Worker| matches!(worker.stage, Stage::Starting { .. });
+        let Some(generation) = self.by_pid(pid).filter(is_starting).map(|w| w.generation) else {
             return;
         };
-        if !matches!(worker.stage, Stage::Starting { .. }) {
-            return;
+        let limits = self.draw_limits();
+        if let Some(worker) = self.by_pid(pid) {
+            worker.stage = Stage::Ready { since: now, recycle: None, limits };
         }
-        worker.stage = Stage::Ready { since: now, recycle_at: None };
-        let generation = worker.generation;
         if !self.was_ready {
             self.was_ready = true;
             actions.push(Action::AnnounceRunning);
         }
-        if let Some(rollout) = self.rollout.filter(|rollout| rollout.new == generation) {
+        if let Some(rollout) = self.rollout.filter(|rollout| rollout.is_with(generation)) {
+            if matches!(rollout.step, Step::Filling { .. }) {
+                self.rollout = None;
+            }
             self.send_away(|worker| worker.generation == rollout.old, actions);
         }
     }
@@ -256,13 +287,14 @@ impl Policy {
                     seat.deaths = 0;
                 }
                 // If it was about to be replaced, its replacement already is what the index needs.
+                let rollout = self.rollout.take_if(|rollout| rollout.old == worker.generation);
                 let had_replacement =
-                    self.rollout.take_if(|rollout| rollout.old == worker.generation).is_some();
+                    rollout.is_some_and(|rollout| rollout.step != Step::Measuring);
                 self.count_death(index, &exit.to_string(), !had_replacement, actions);
             }
             Stage::Leaving { .. } | Stage::Killed => {
                 actions.push(Action::Log(Notice::Finished { index, pid, exit }));
-                self.rollout.take_if(|rollout| rollout.old == worker.generation);
+                self.left(&worker, actions);
             }
         }
     }
@@ -277,22 +309,21 @@ impl Policy {
             self.stop(exit::STARTUP, actions);
             return;
         }
-        let Some(rollout) = self.rollout.take_if(|rollout| rollout.new == worker.generation) else {
+        let Some(rollout) = self.rollout.take_if(|rollout| rollout.is_with(worker.generation))
+        else {
             self.count_death(worker.index, cause, true, actions);
             return;
         };
-        let reason = rollout.reason;
-        actions.push(Action::Log(Notice::ReplacementFailed { index: worker.index, reason }));
+        let Rollout { old, reason, step } = rollout;
+        let index = worker.index;
+        let in_place = matches!(step, Step::Filling { .. });
+        actions.push(Action::Log(Notice::ReplacementFailed { index, reason, in_place }));
         match reason {
-            Reason::Reload => self.reload = None,
-            Reason::Recycle => {
-                let again = self.now + RECYCLE_RETRY;
-                for worker in self.workers.iter_mut().filter(|w| w.generation == rollout.old) {
-                    if let Stage::Ready { recycle_at, .. } = &mut worker.stage {
-                        *recycle_at = Some(again);
-                    }
-                }
-            }
+            Reason::Reload => self.fail_reload(cause, actions),
+            _ => self.recycle_later(old),
+        }
+        if in_place {
+            self.count_death(index, cause, true, actions);
         }
     }
 
@@ -302,7 +333,9 @@ impl Policy {
             return;
         }
         let now = self.now;
-        self.deaths.push_back(now);
+        if !self.serves_in_spite_of_failed_reload() {
+            self.deaths.push_back(now);
+        }
         self.deaths.retain(|&at| now.saturating_sub(at) < CRASH_WINDOW);
         if self.deaths.len() >= CRASH_LIMIT {
             actions.push(Action::Log(Notice::CrashLoop { last: cause.to_owned() }));
@@ -383,6 +416,7 @@ impl Policy {
         self.mode = Mode::Stopping { code, since: self.now };
         self.rollout = None;
         self.reload = None;
+        self.stale = None;
         actions.push(Action::CloseListeners);
     }
 
@@ -418,7 +452,7 @@ impl Policy {
         }
     }
 
-    fn by_pid(&mut self, pid: Pid) -> Option<&mut Worker> {
+    pub(super) fn by_pid(&mut self, pid: Pid) -> Option<&mut Worker> {
         self.workers.iter_mut().find(|worker| worker.pid == Some(pid))
     }
 }

@@ -311,7 +311,7 @@ impl Policy {
         }
         let Some(rollout) = self.rollout.take_if(|rollout| rollout.is_with(worker.generation))
         else {
-            self.count_death(worker.index, cause, true, actions);
+            self.count_failed_start(worker.index, cause, actions);
             return;
         };
         let Rollout { old, reason, step } = rollout;
@@ -323,6 +323,15 @@ impl Policy {
             _ => self.recycle_later(old),
         }
         if in_place {
+            self.count_failed_start(index, cause, actions);
+        }
+    }
+
+    /// Like a death, except that after a failed reload it is known why, and old code serves.
+    fn count_failed_start(&mut self, index: usize, cause: &str, actions: &mut Vec<Action>) {
+        if self.serves_in_spite_of_failed_reload() {
+            self.back_off(index, true, actions);
+        } else {
             self.count_death(index, cause, true, actions);
         }
     }
@@ -333,22 +342,25 @@ impl Policy {
             return;
         }
         let now = self.now;
-        if !self.serves_in_spite_of_failed_reload() {
-            self.deaths.push_back(now);
-        }
+        self.deaths.push_back(now);
         self.deaths.retain(|&at| now.saturating_sub(at) < CRASH_WINDOW);
         if self.deaths.len() >= CRASH_LIMIT {
             actions.push(Action::Log(Notice::CrashLoop { last: cause.to_owned() }));
             self.stop(exit::FAILURE, actions);
             return;
         }
+        self.back_off(index, empty, actions);
+    }
+
+    /// Decides when the index gets its next worker.
+    fn back_off(&mut self, index: usize, empty: bool, actions: &mut Vec<Action>) {
         let jitter = self.jitter.next();
         let Some(seat) = self.seats.get_mut(index) else {
             return;
         };
         seat.deaths = seat.deaths.saturating_add(1);
         let delay = backoff::delay(seat.deaths, jitter);
-        seat.respawn_at = now + delay;
+        seat.respawn_at = self.now + delay;
         if empty && !delay.is_zero() {
             actions.push(Action::Log(Notice::Respawning { index, delay }));
         }

@@ -17,7 +17,7 @@ from typing import Any
 
 from rsgi._importer import ApplicationError, load
 from rsgi._native import Template
-from rsgi._serving import EXIT_GRACE, exit_soon, serve
+from rsgi._serving import EXIT_GRACE, serve
 
 
 def main(passed: str) -> int:
@@ -112,9 +112,7 @@ def _work(template: Template, application: Any) -> int:
     if worker is None:
         return 0
     os.environ["RSGI_WORKER_INDEX"] = str(worker.index)
-    status = serve(worker, application)
-    exit_soon(status, EXIT_GRACE)
-    return status
+    return serve(worker, application, EXIT_GRACE)
 
 
 def _threads() -> list[str]:

@@ -7,11 +7,12 @@ use std::io::{self, Write};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rsgi_config::{
-    BindOptions, Config, LoadError, Loaded, Surroundings, load, process_environment,
+    BindOptions, Config, LoadError, Loaded, LogFile, Surroundings, load, process_environment,
 };
+use rsgi_server::AccessLog;
 use rsgi_supervisor::{
-    BindError, Identity, Listener, PidFile, ServiceManager, SupervisorOptions, WorkerCommand,
-    activated, bind_all, exit, run,
+    BindError, Hooks, Identity, Listener, MEMORY_INTERVAL, PidFile, ServiceManager,
+    SupervisorOptions, WorkerCommand, activated, bind_all, exit, run,
 };
 
 use crate::{ask, keywords, logging, options as settings};
@@ -31,11 +32,11 @@ pub(crate) fn main(
         return py.detach(|| ask(arguments.into_iter().skip(1).collect()));
     }
     let surroundings = Surroundings::of_process(reader);
-    let loaded = match py.detach(|| load(arguments, &surroundings)) {
-        Ok(loaded) => loaded,
-        Err(error) => return py.detach(|| explain(&error)),
-    };
-    py.detach(|| supervise(loaded, command))
+    let read = move || load(arguments.clone(), &surroundings);
+    py.detach(|| match read() {
+        Ok(loaded) => supervise(loaded, command, read),
+        Err(error) => explain(&error),
+    })
 }
 
 /// Supervise workers with settings given as keywords: `rsgi.run()` with an import string.
@@ -46,7 +47,12 @@ pub(crate) fn supervise_keywords(
     command: Vec<OsString>,
 ) -> PyResult<u8> {
     let loaded = keywords::load(settings)?;
-    Ok(py.detach(|| supervise(loaded, command)))
+    let read = {
+        // Keywords are a program's, and stay what they were.
+        let loaded = Loaded { notices: Vec::new(), ..loaded.clone() };
+        move || Ok(loaded.clone())
+    };
+    Ok(py.detach(|| supervise(loaded, command, read)))
 }
 
 /// Raise what `supervise_keywords` and `Worker.alone` would raise for these settings.
@@ -66,9 +72,14 @@ pub(crate) fn explain(error: &LoadError) -> u8 {
     error.exit_status()
 }
 
-fn supervise(loaded: Loaded, command: Vec<OsString>) -> u8 {
-    let Loaded { config, notices, launch } = loaded;
-    logging::install(&config.log);
+/// Binds, then runs the supervisor; `read` is what reads the settings again on HUP.
+fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
+    let Loaded { mut config, notices, launch } = loaded;
+    if let Err(message) = open_logs(&mut config) {
+        // There is no log to write it to.
+        let _ = writeln!(io::stderr().lock(), "error: {message}");
+        return exit::STARTUP;
+    }
     for notice in notices {
         log::warn!("{notice}");
     }
@@ -93,8 +104,14 @@ fn supervise(loaded: Loaded, command: Vec<OsString>) -> u8 {
             return exit::STARTUP;
         }
     };
-    match options(&config, launch.environment, command) {
-        Ok(options) => run(options, listeners, admin),
+    match options(&config, launch.environment, &command) {
+        Ok(options) => {
+            let hooks = Hooks::default()
+                .on_reload(move || reload(&read, &config, &command))
+                .on_reopen_logs(logging::reopen);
+            let service_manager = service_manager();
+            run(SupervisorOptions { hooks, service_manager, ..options }, listeners, admin)
+        }
         Err(error) => {
             log::error!("the settings cannot be passed to the workers: {error}");
             exit::FAILURE
@@ -130,6 +147,71 @@ fn service_manager() -> Option<ServiceManager> {
         })
 }
 
+/// Reads the settings from wherever they come.
+trait Read: Fn() -> Result<Loaded, LoadError> + Send + Sync + 'static {}
+
+impl<F: Fn() -> Result<Loaded, LoadError> + Send + Sync + 'static> Read for F {}
+
+/// What HUP does about settings: they are read anew, and all but those in `first` that live as long
+/// as the supervisor are those of the new workers.
+fn reload(
+    read: &impl Read,
+    first: &Config,
+    command: &[OsString],
+) -> Result<SupervisorOptions, String> {
+    let Loaded { mut config, notices, launch } = read().map_err(|error| error.to_string())?;
+    open_logs(&mut config)?;
+    for notice in notices {
+        log::warn!("{notice}");
+    }
+    let fixed = keep_fixed(first, &mut config);
+    if !fixed.is_empty() {
+        log::warn!("{} cannot change without a restart, and stays as it was", fixed.join(", "));
+    }
+    options(&config, launch.environment, command).map_err(|error| error.to_string())
+}
+
+/// Sets back what cannot change while the supervisor runs. Returns what that was.
+fn keep_fixed(first: &Config, config: &mut Config) -> Vec<&'static str> {
+    let mut fixed = Vec::new();
+    if config.bind.addresses != first.bind.addresses {
+        fixed.push("where to listen (--host, --port, --bind, --uds, --fd)");
+    }
+    if config.bind.backlog != first.bind.backlog {
+        fixed.push("--backlog");
+    }
+    if config.bind.admin != first.bind.admin {
+        fixed.push("--admin-bind");
+    }
+    let (now, before) = (&mut config.workers, &first.workers);
+    if (&now.user, &now.group, &now.pid) != (&before.user, &before.group, &before.pid) {
+        fixed.push("as whom to run (--user, --group, --pid)");
+    }
+    if now.preload != before.preload {
+        fixed.push("--preload");
+    }
+    now.preload = before.preload;
+    config.bind = first.bind.clone();
+    fixed
+}
+
+/// Logs to where the settings say. The workers' file is tried here, so that one message says what is
+/// wrong with it and not one from each worker.
+fn open_logs(config: &mut Config) -> Result<(), String> {
+    logging::make_absolute(&mut config.log).map_err(|error| error.to_string())?;
+    let explain = |flag: &str, LogFile(path): &LogFile, error: io::Error| {
+        format!("{flag}: cannot write to the file: {error}: `{}`", path.display())
+    };
+    if let Some(file) = config.log.access_logfile.as_ref().filter(|_| config.log.access_log) {
+        let opened = AccessLog::to_file(file.0.clone(), None);
+        opened.map_err(|error| explain("--access-logfile", file, error))?;
+    }
+    logging::install(&config.log).map_err(|error| match &config.log.error_logfile {
+        Some(file) => explain("--error-logfile", file, error),
+        None => error.to_string(),
+    })
+}
+
 /// The sockets that systemd has opened for this process, or else those that the settings name.
 fn listen(bind: &BindOptions) -> Result<Vec<Listener>, BindError> {
     let variable = |name| process_environment(name).and_then(|value| value.into_string().ok());
@@ -146,23 +228,78 @@ fn listen(bind: &BindOptions) -> Result<Vec<Listener>, BindError> {
 fn options(
     config: &Config,
     env: Vec<(OsString, OsString)>,
-    command: Vec<OsString>,
+    command: &[OsString],
 ) -> serde_json::Result<SupervisorOptions> {
-    let mut command = command.into_iter();
+    let mut command = command.iter().cloned();
+    let workers = &config.workers;
     Ok(SupervisorOptions {
-        workers: config.workers.workers,
+        workers: workers.workers,
         command: WorkerCommand {
             program: command.next().unwrap_or_default(),
             args: command.collect(),
             env,
         },
         setup: serde_json::to_value(config)?,
-        timeout_graceful_shutdown: Some(config.workers.timeout_graceful_shutdown),
-        shutdown_delay: config.workers.shutdown_delay,
-        timeout_worker_startup: Some(config.workers.timeout_worker_startup),
-        service_manager: service_manager(),
-        timeout: Some(config.workers.timeout).filter(|timeout| !timeout.is_zero()),
-        on_start: config.workers.on_start.clone(),
-        preload: config.workers.preload,
+        shutdown_delay: workers.shutdown_delay,
+        service_manager: None,
+        timeout: Some(workers.timeout).filter(|timeout| !timeout.is_zero()),
+        on_start: workers.on_start.clone(),
+        preload: workers.preload,
+        timeout_graceful_shutdown: Some(workers.timeout_graceful_shutdown),
+        timeout_worker_startup: Some(workers.timeout_worker_startup),
+        workers_max_rss: workers.workers_max_rss,
+        memory_interval: MEMORY_INTERVAL,
+        workers_lifetime: workers.workers_lifetime,
+        hooks: Hooks::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rsgi_config::WorkerCount;
+
+    use super::*;
+
+    fn config(line: &str) -> Config {
+        load(line.split_whitespace().map(OsString::from), &Surroundings::default()).unwrap().config
+    }
+
+    #[test]
+    fn what_cannot_change_is_named_and_set_back() {
+        let first = config("m:a --port 1 --workers 2");
+        let table: [(&str, &[&str]); 4] = [
+            ("m:a --port 1 --workers 3", &[]),
+            ("m:a --port 2", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
+            ("m:a --port 1 --backlog 7", &["--backlog"]),
+            ("m:a", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
+        ];
+        for (line, expected) in table {
+            let mut renewed = config(line);
+            assert_eq!(keep_fixed(&first, &mut renewed), expected, "{line}");
+            assert_eq!(renewed.bind, first.bind, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_reload_reads_the_settings_again_and_a_mistake_in_them_is_its_end() {
+        let first = config("m:a --workers 2");
+        let is_wrong = Arc::new(AtomicBool::new(false));
+        let read = {
+            let is_wrong = Arc::clone(&is_wrong);
+            move || {
+                let workers = if is_wrong.load(Ordering::Relaxed) { "none" } else { "3" };
+                let line = ["m:b", "--workers", workers];
+                load(line.map(OsString::from), &Surroundings::default())
+            }
+        };
+        let renewed = reload(&read, &first, &["python".into()]).unwrap();
+        assert_eq!(renewed.workers, WorkerCount::Exactly(3));
+        assert_eq!(renewed.setup["app"]["target"], "m:b");
+        is_wrong.store(true, Ordering::Relaxed);
+        let message = reload(&read, &first, &["python".into()]).unwrap_err();
+        assert!(message.contains("--workers"), "{message}");
+    }
 }

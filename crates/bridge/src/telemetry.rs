@@ -30,7 +30,9 @@ pub(crate) struct Board {
 /// When the worker has served its share.
 #[derive(Debug)]
 struct Recycle {
-    /// How many requests are left; never reached where there is no limit.
+    /// How many there are; never reached where there is no limit.
+    limit: u64,
+    /// How many requests are left.
     left: AtomicU64,
     due: Notify,
 }
@@ -41,6 +43,7 @@ impl Board {
             scoreboard: Arc::new(scoreboard),
             slot,
             recycle: Recycle {
+                limit: max_requests.unwrap_or(u64::MAX),
                 left: AtomicU64::new(max_requests.unwrap_or(u64::MAX)),
                 due: Notify::new(),
             },
@@ -94,9 +97,10 @@ impl Board {
         now
     }
 
-    /// Waits until the worker has answered as many requests as it may.
-    pub(crate) async fn recycle_due(&self) {
+    /// Waits until the worker has answered as many requests as it may; how many that are.
+    pub(crate) async fn recycle_due(&self) -> u64 {
         self.recycle.due.notified().await;
+        self.recycle.limit
     }
 }
 

@@ -40,7 +40,7 @@ impl Template {
         let setup = inherited.control.receive_setup_blocking()?;
         let config: Config = serde_json::from_value(setup)
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        logging::install(&config.log);
+        logging::install(&config.log)?;
         Ok(Self { config, state: Mutex::new(Some(State { inherited, fork: None })) })
     }
 

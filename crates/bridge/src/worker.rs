@@ -19,7 +19,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_config::Config;
+use rsgi_config::{Config, LogFile, LogOptions};
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
 use rsgi_server::{AccessLog, DrainPhase, Listener, Service, accept_connections};
 use rsgi_supervisor::{
@@ -138,8 +138,9 @@ impl Worker {
     /// Bind the addresses that the settings name, for a program that serves by itself.
     #[staticmethod]
     fn alone(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let loaded = keywords::load(settings)?;
-        logging::install(&loaded.config.log);
+        let mut loaded = keywords::load(settings)?;
+        logging::make_absolute(&mut loaded.config.log)?;
+        logging::install(&loaded.config.log)?;
         for notice in &loaded.notices {
             log::warn!("{notice}");
         }
@@ -280,11 +281,7 @@ impl Worker {
             Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
             self.config.app.root_path.clone(),
         );
-        let access_log = if self.config.log.access_log {
-            AccessLog::to_stdout(self.config.log.use_colors)?
-        } else {
-            AccessLog::off()
-        };
+        let access_log = access_log(&self.config.log)?;
         let telemetry = Arc::clone(&board);
         let service = Service::new(app, options::server(&self.config.http), access_log, telemetry);
         reactor.set_hooks(Arc::new(Hooks {
@@ -322,6 +319,7 @@ impl Worker {
                 grace: self.config.workers.timeout_graceful_shutdown,
                 streams: self.config.workers.timeout_stream_shutdown,
             },
+            max_requests: self.config.workers.limit_max_requests.unwrap_or_default(),
         };
         let on_end = on_end.unbind();
         drop(handle.spawn(async move {
@@ -342,7 +340,7 @@ impl Worker {
         };
         let config: Config = serde_json::from_value(setup)
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        logging::install(&config.log);
+        logging::install(&config.log)?;
         Ok(Some(Self {
             config,
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
@@ -353,10 +351,20 @@ impl Worker {
 
     fn max_requests(&self) -> Option<u64> {
         let workers = &self.config.workers;
-        let spread = workers.limit_max_requests_jitter.saturating_add(1);
+        let limit = workers.limit_max_requests?;
+        let most = workers.limit_max_requests_jitter.unwrap_or(limit / 10);
         // Not a secret: any number that differs between workers will do.
-        let jitter = RandomState::new().hash_one(std::process::id()) % spread;
-        workers.limit_max_requests.map(|limit| limit.saturating_add(jitter))
+        let random = RandomState::new().hash_one(std::process::id());
+        let jitter = most.checked_add(1).map_or(random, |choices| random % choices);
+        Some(limit.saturating_add(jitter))
+    }
+}
+
+fn access_log(options: &LogOptions) -> std::io::Result<AccessLog> {
+    match &options.access_logfile {
+        _ if !options.access_log => Ok(AccessLog::off()),
+        Some(LogFile(path)) => AccessLog::to_file(path.clone(), options.use_colors),
+        None => AccessLog::to_stdout(options.use_colors),
     }
 }
 
@@ -420,6 +428,8 @@ struct Run {
     lifespan: LifespanRun,
     control: Arc<Control>,
     times: Times,
+    /// `--limit-max-requests`, without the jitter.
+    max_requests: u64,
     on_ready: Py<PyAny>,
 }
 
@@ -573,10 +583,10 @@ impl Run {
     /// Asks for a replacement once this worker has served its share; without a supervisor, simply
     /// ends.
     async fn recycle(&self) {
-        self.board.recycle_due().await;
+        let served = self.board.recycle_due().await;
         log::info!("Maximum request limit reached.");
         if self.control.supervisor.is_some() {
-            self.control.report(WorkerControl::recycle);
+            self.control.report(|supervisor| supervisor.recycle(served, self.max_requests));
             pending::<()>().await;
         }
     }
@@ -655,6 +665,14 @@ impl Run {
         }
     }
 
+    /// Somebody has moved the log files away.
+    fn reopen_logs(&self) {
+        logging::reopen();
+        if let Err(error) = self.service.access_log().reopen() {
+            log::error!("cannot open the access log anew: {error}");
+        }
+    }
+
     /// Does what the supervisor says; never ends by itself.
     async fn follow_orders(&self) {
         let Some(supervisor) = &self.control.supervisor else {
@@ -673,6 +691,7 @@ impl Run {
                 Ok(Some(Order::Announce)) => self.control.request(Stop::Announced),
                 Ok(Some(Order::Drain)) => self.control.request(Stop::Graceful),
                 Ok(Some(Order::Quit)) => self.control.request(Stop::Now),
+                Ok(Some(Order::ReopenLogs)) => self.reopen_logs(),
                 Ok(Some(Order::SupervisorGone)) => {
                     log::warn!("the supervisor has gone, stopping");
                     self.control.request(Stop::Graceful);

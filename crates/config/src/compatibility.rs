@@ -270,16 +270,6 @@ pub(crate) static OTHERS: &[Setting] = &[
     ignored("metrics_address", "HOST", NO_METRICS),
     ignored("metrics_port", "PORT", NO_METRICS),
     ignored("metrics_scrape_interval", "TIME", NO_METRICS),
-    // Settings that this server does not have yet
-    Setting {
-        default: "-",
-        ..ignored("access_logfile", "FILE", "access lines go to standard output")
-    },
-    Setting {
-        default: "-",
-        aliases: &["log_file", "error_log"],
-        ..ignored("error_logfile", "FILE", "the log goes to standard error")
-    },
 ];
 
 /// A flag that is accepted; with an empty placeholder, one without a value.

@@ -47,8 +47,8 @@ pub use options::{
 pub use probe::{HealthCheck, Probe, load_health, load_status};
 pub use surroundings::Surroundings;
 pub use types::{
-    Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel,
-    ParseError, WorkerCount,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogFile,
+    LogLevel, MemoryLimit, ParseError, WorkerCount,
 };
 
 /// A complete configuration, and what the user should be told about it.

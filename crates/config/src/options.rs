@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel, WorkerCount};
+use crate::types::{
+    Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogFile, LogLevel, MemoryLimit,
+    WorkerCount,
+};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -144,14 +147,19 @@ pub struct WorkerOptions {
     pub slow_loop_warning: Duration,
     /// A worker is replaced after this many requests.
     pub limit_max_requests: Option<u64>,
-    /// Up to this many are added at random to [`Self::limit_max_requests`] in each worker.
-    pub limit_max_requests_jitter: u64,
     /// The file with the supervisor's process number.
     pub pid: Option<PathBuf>,
     /// The user that the supervisor becomes once the sockets are open, and so the workers.
     pub user: Option<Account>,
     /// The group; none for the user's own.
     pub group: Option<Account>,
+    /// Up to this many are added at random to [`Self::limit_max_requests`] in each worker; none for
+    /// a tenth of it.
+    pub limit_max_requests_jitter: Option<u64>,
+    /// A worker whose resident memory is above this is replaced.
+    pub workers_max_rss: Option<MemoryLimit>,
+    /// A worker that has served for this long is replaced.
+    pub workers_lifetime: Option<Duration>,
 }
 
 impl Default for WorkerOptions {
@@ -167,10 +175,12 @@ impl Default for WorkerOptions {
             timeout: Duration::from_secs(30),
             slow_loop_warning: Duration::from_secs(1),
             limit_max_requests: None,
-            limit_max_requests_jitter: 0,
             pid: None,
             user: None,
             group: None,
+            limit_max_requests_jitter: None,
+            workers_max_rss: None,
+            workers_lifetime: None,
         }
     }
 }
@@ -182,12 +192,22 @@ pub struct LogOptions {
     pub level: LogLevel,
     /// Whether every request is logged.
     pub access_log: bool,
+    /// Where the lines about requests go; none for standard output.
+    pub access_logfile: Option<LogFile>,
+    /// Where the other lines go; none for standard error.
+    pub error_logfile: Option<LogFile>,
     /// Whether the log is coloured; none to colour it on a terminal only.
     pub use_colors: Option<bool>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { level: LogLevel::Info, access_log: true, use_colors: None }
+        Self {
+            level: LogLevel::Info,
+            access_log: true,
+            access_logfile: None,
+            error_logfile: None,
+            use_colors: None,
+        }
     }
 }

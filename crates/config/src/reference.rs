@@ -53,8 +53,8 @@ secrets are replaced by `***`.
 ## Values
 
 A *time* is a number of seconds, or a number with `ms`, `s`, `m` or `h`. A *size* is a number of
-bytes, or a number with `KiB`, `MiB` or `GiB` (`K`, `M` and `G` are the same). A switch is `true`
-or `false` in a variable.
+bytes, or a number with `KiB`, `MiB` or `GiB` (`K`, `M` and `G` are the same; `KB`, `MB` and `GB`
+are powers of 1000). A switch is `true` or `false` in a variable.
 
 All problems with the settings are reported together, before anything is bound, and the command
 ends with exit status 2.

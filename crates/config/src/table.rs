@@ -9,7 +9,8 @@ use crate::completions::SHELLS;
 use crate::draft::StreamShutdown;
 use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    Account, ByteSize, Lifespan, LogLevel, ParseError, parse_fd, parse_host, parse_port, unix_path,
+    Account, ByteSize, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, parse_fd, parse_host,
+    parse_port, unix_path,
 };
 use crate::values;
 
@@ -337,13 +338,42 @@ pub(crate) static SETTINGS: &[Setting] = &[
         name: "limit_max_requests_jitter",
         aliases: &["max_requests_jitter"],
         placeholder: "N",
-        default: "0",
+        default: "auto",
         group: Group::Workers,
         help: "up to N more, at random",
-        doc: "Drawn for each worker anew, so that they are not all replaced at once.",
+        doc: "Drawn for each worker anew, so that workers that were started together are not due together. `auto` is a tenth \
+              of `--limit-max-requests`.",
         read: |draft, text| {
             let slot = &mut draft.config.workers.limit_max_requests_jitter;
-            store(slot, values::at_least(text, 0))
+            store(slot, values::or_auto(text, |text| values::at_least(text, 0)))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "workers_max_rss",
+        placeholder: "SIZE",
+        default: "none",
+        group: Group::Workers,
+        help: "replace a worker above this resident memory",
+        doc: "For each worker by itself: a size, or a part of the container's memory limit such as `20%` (without a limit, of the \
+              machine's memory). Looked at every 10 seconds. Up to a tenth is added at random for each worker, so that workers \
+              that grow alike are not due together.",
+        read: |draft, text| {
+            let slot = &mut draft.config.workers.workers_max_rss;
+            store(slot, values::or_none(text, str::parse::<MemoryLimit>))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "workers_lifetime",
+        placeholder: "TIME",
+        default: "none",
+        group: Group::Workers,
+        help: "replace a worker after this time",
+        doc: "Counted from when it was ready, at least a second. Up to a tenth is added at random for each worker.",
+        read: |draft, text| {
+            let slot = &mut draft.config.workers.workers_lifetime;
+            store(slot, values::or_none(text, values::lifetime))
         },
         ..Setting::ROW
     },
@@ -508,9 +538,37 @@ pub(crate) static SETTINGS: &[Setting] = &[
         group: Group::Logging,
         help: "log every request",
         read: |draft, text| {
-            let hint = "true or false, no file: the lines go to standard output";
+            let hint = "true or false, no file: --access-logfile names one";
             let value = values::switch(text).map_err(|_| ParseError::new(hint));
             store(&mut draft.config.log.access_log, value)
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "access_logfile",
+        kind: Kind::Text,
+        placeholder: "PATH",
+        default: "-",
+        group: Group::Logging,
+        help: "file for the lines about requests, - for stdout",
+        doc: "Appended to by all workers, and opened anew on SIGUSR1. `--no-access-log` wins.",
+        read: |draft, text| {
+            store(&mut draft.config.log.access_logfile, LogFile::or_standard_stream(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "error_logfile",
+        aliases: &["log_file"],
+        kind: Kind::Text,
+        placeholder: "PATH",
+        default: "-",
+        group: Group::Logging,
+        help: "file for all other lines, - for stderr",
+        doc: "Appended to by the supervisor and all workers, and opened anew on SIGUSR1. What the application writes to standard \
+              error itself still goes there.",
+        read: |draft, text| {
+            store(&mut draft.config.log.error_logfile, LogFile::or_standard_stream(text))
         },
         ..Setting::ROW
     },

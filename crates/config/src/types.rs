@@ -220,7 +220,7 @@ pub(crate) fn unix_path(text: &str) -> Result<PathBuf, ParseError> {
     Ok(PathBuf::from(text))
 }
 
-/// A number of bytes, written plainly or with a binary unit: `65536`, `64KiB`, `64K`.
+/// A number of bytes, written plainly, with a binary unit (`64KiB`, `64K`) or a decimal one (`64KB`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ByteSize(
@@ -248,6 +248,9 @@ impl FromStr for ByteSize {
             "k" | "kib" => 1 << 10,
             "m" | "mib" => 1 << 20,
             "g" | "gib" => 1 << 30,
+            "kb" => 1_000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
             _ => return Err(expected()),
         };
         number.checked_mul(factor).map(Self).ok_or_else(|| ParseError::new("a size below 16 EiB"))
@@ -263,6 +266,59 @@ impl fmt::Display for ByteSize {
             }
         }
         write!(f, "{}", self.0)
+    }
+}
+
+/// How much memory a process may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryLimit {
+    /// So many bytes.
+    Bytes(u64),
+    /// A part of what all processes of the container may take together, from 1 to 100.
+    Percent(u8),
+}
+
+impl MemoryLimit {
+    /// Less than an interpreter takes: a number without its unit, most likely.
+    pub(crate) const SMALLEST: ByteSize = ByteSize::kib(16 * 1024);
+}
+
+impl FromStr for MemoryLimit {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let expected = || {
+            let smallest = Self::SMALLEST;
+            ParseError::new(format!("a size of at least {smallest}, such as 512MiB, or 1% to 100%"))
+        };
+        if let Some(number) = text.strip_suffix('%') {
+            let percent = digits(number.trim_end()).filter(|percent| (1..=100).contains(percent));
+            return percent.map(Self::Percent).ok_or_else(expected);
+        }
+        match text.parse() {
+            Ok(size @ ByteSize(bytes)) if size >= Self::SMALLEST => Ok(Self::Bytes(bytes)),
+            _ => Err(expected()),
+        }
+    }
+}
+
+/// A file that is written line by line, and opened anew when somebody has moved it away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LogFile(
+    /// Its path, relative to the directory the server was started in.
+    pub PathBuf,
+);
+
+impl LogFile {
+    /// Reads a path; nothing for `-`, which is the standard stream.
+    pub(crate) fn or_standard_stream(text: &str) -> Result<Option<Self>, ParseError> {
+        match text {
+            "" => Err(ParseError::new("a path, or - for the standard stream")),
+            "-" => Ok(None),
+            path => Ok(Some(Self(PathBuf::from(path)))),
+        }
     }
 }
 

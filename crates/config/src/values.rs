@@ -139,6 +139,14 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, ParseError> {
     }
 }
 
+/// How long something that takes a while to start may live.
+pub(crate) fn lifetime(text: &str) -> Result<Duration, ParseError> {
+    let lifetime = duration(text)?;
+    (lifetime >= Duration::from_secs(1))
+        .then_some(lifetime)
+        .ok_or_else(|| ParseError::new("a time of at least 1 second"))
+}
+
 /// A size from `min` to `max`.
 pub(crate) fn size(text: &str, min: ByteSize, max: ByteSize) -> Result<usize, ParseError> {
     let size: ByteSize = text.parse()?;

@@ -24,6 +24,7 @@ pub use deadline::Deadline;
 pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
 pub use live::{LiveRequest, LiveRequests};
 pub use service::{
-    App, ConnectionInfo, DrainPhase, NoTelemetry, Options, Request, Service, Telemetry,
+    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Service,
+    Telemetry,
 };
 pub use transport::Transport;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -129,6 +129,13 @@ pub struct Options {
     pub extra_fields: Vec<u8>,
 }
 
+/// How long a connection without a request stays open once a drain has begun: its next request may
+/// be on the way already, and closing would lose it. It is answered, with `connection: close`.
+///
+/// Far above what a busy client takes from a response to its next request, and below what somebody
+/// who waits for the stop finds long.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How far a shutdown has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -137,7 +144,8 @@ pub enum DrainPhase {
     Serving = 0,
     /// Serving, also new connections; every response says `connection: close`.
     Announcing = 1,
-    /// No new connections; requests in flight finish, idle connections are closed.
+    /// No new connections; requests in flight finish, and so does one more on each connection if it
+    /// comes within [`DRAIN_PATIENCE`].
     Draining = 2,
     /// Applications whose response has begun and does not end are told that nobody listens.
     EndingStreams = 3,
@@ -155,6 +163,7 @@ pub struct Service<A> {
     pub(crate) date: DateLine,
     telemetry: Arc<dyn Telemetry>,
     phase: AtomicU8,
+    draining_since: OnceLock<Instant>,
     in_flight: AtomicU32,
     live: Arc<LiveRequests>,
     connections: Mutex<Slab<Option<Waker>>>,
@@ -183,6 +192,7 @@ impl<A: App> Service<A> {
             date: DateLine::default(),
             telemetry,
             phase: AtomicU8::new(DrainPhase::Serving as u8),
+            draining_since: OnceLock::new(),
             in_flight: AtomicU32::new(0),
             live: Arc::default(),
             connections: Mutex::new(Slab::new()),
@@ -203,10 +213,18 @@ impl<A: App> Service<A> {
 
     /// Goes on to `phase` and tells every connection. Never goes back.
     pub fn advance(&self, phase: DrainPhase) {
+        if phase >= DrainPhase::Draining {
+            self.draining_since.get_or_init(Instant::now);
+        }
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
         let wakers: Vec<Waker> =
             self.connections().iter().filter_map(|(_, waker)| waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Until when a connection without a request may stay; `None` while serving.
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
+        self.draining_since.get().and_then(|since| since.checked_add(DRAIN_PATIENCE))
     }
 
     /// Waits until no connection is open.

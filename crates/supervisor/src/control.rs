@@ -6,8 +6,8 @@
 //! if it had been told to.
 //!
 //! ```text
-//! supervisor -> worker   setup (with a memfd that holds the settings), announce, drain, quit
-//! worker -> supervisor   ready, failed { message }, recycle, blocked { for_ms }
+//! supervisor -> worker   setup (with a memfd that holds the settings), announce, drain, quit, reopen_logs
+//! worker -> supervisor   ready, failed { message }, recycle { served, limit }, blocked { for_ms }
 //!
 //! supervisor -> template   setup, then fork { slot, index } (with the worker's end of a new channel)
 //! template -> supervisor   ready, failed { message }, forked { slot, pid }, not_forked { slot, message }
@@ -46,6 +46,8 @@ pub enum Order {
     Drain,
     /// Exit now.
     Quit,
+    /// Open the log files anew: somebody has moved them away.
+    ReopenLogs,
     /// The supervisor is dead: do as for [`Order::Drain`]. Repeats itself for ever.
     SupervisorGone,
 }
@@ -64,6 +66,7 @@ pub(crate) enum ToWorker {
         slot: usize,
         index: usize,
     },
+    ReopenLogs,
 }
 
 /// A message from the worker.
@@ -74,7 +77,10 @@ pub(crate) enum Report {
     Failed {
         message: String,
     },
-    Recycle,
+    Recycle {
+        served: u64,
+        limit: u64,
+    },
     Blocked {
         for_ms: u64,
     },
@@ -134,10 +140,8 @@ impl WorkerControl {
         match (serde_json::from_slice(&bytes)?, attached) {
             (ToWorker::Setup, Some(settings)) => read_settings(settings),
             (ToWorker::Setup, None) => Err(invalid("settings are missing from the set-up message")),
-            (ToWorker::Announce | ToWorker::Drain | ToWorker::Quit, _) => {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
             (ToWorker::Fork { .. }, _) => Err(invalid("the set-up message is missing")),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -151,6 +155,7 @@ impl WorkerControl {
                 ToWorker::Announce => Ok(Some(Order::Announce)),
                 ToWorker::Drain => Ok(Some(Order::Drain)),
                 ToWorker::Quit => Ok(Some(Order::Quit)),
+                ToWorker::ReopenLogs => Ok(Some(Order::ReopenLogs)),
                 ToWorker::Setup => Err(invalid("settings came twice")),
                 ToWorker::Fork { .. } => Err(invalid("only a template forks")),
             },
@@ -168,7 +173,7 @@ impl WorkerControl {
             }
             (ToWorker::Fork { .. }, None) => Err(invalid("the worker's channel is missing")),
             (ToWorker::Setup, _) => Err(invalid("settings came twice")),
-            (ToWorker::Announce | ToWorker::Drain | ToWorker::Quit, _) => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -198,9 +203,10 @@ impl WorkerControl {
         send(self.as_fd(), &Report::Failed { message }, None)
     }
 
-    /// Asks to be replaced; the worker serves on until it is told to drain.
-    pub fn recycle(&self) -> io::Result<()> {
-        send(self.as_fd(), &Report::Recycle, None)
+    /// Asks to be replaced after `served` requests of about `limit`; the worker serves on until it
+    /// is told to drain.
+    pub fn recycle(&self, served: u64, limit: u64) -> io::Result<()> {
+        send(self.as_fd(), &Report::Recycle { served, limit }, None)
     }
 
     /// Tells the supervisor that the event loop has not moved for longer than it may. For any
@@ -393,8 +399,10 @@ mod tests {
     fn orders_arrive_in_order() {
         let (supervisor, worker) = channel();
         supervisor.send_order(&ToWorker::Drain).unwrap();
+        supervisor.send_order(&ToWorker::ReopenLogs).unwrap();
         supervisor.send_order(&ToWorker::Quit).unwrap();
         assert_eq!(worker.try_receive().unwrap(), Some(Order::Drain));
+        assert_eq!(worker.try_receive().unwrap(), Some(Order::ReopenLogs));
         assert_eq!(worker.try_receive().unwrap(), Some(Order::Quit));
         assert_eq!(worker.try_receive().unwrap(), None);
     }
@@ -433,12 +441,13 @@ mod tests {
     fn reports_arrive_and_then_the_end() {
         let (supervisor, worker) = channel();
         worker.ready().unwrap();
-        worker.recycle().unwrap();
+        worker.recycle(7, 5).unwrap();
         worker.blocked(Duration::from_secs(30)).unwrap();
         worker.failed("no module named `x`").unwrap();
         drop(worker);
         assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Ready));
-        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Recycle));
+        let recycle = Report::Recycle { served: 7, limit: 5 };
+        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(recycle));
         let blocked = Report::Blocked { for_ms: 30_000 };
         assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(blocked));
         let message = "no module named `x`".to_owned();

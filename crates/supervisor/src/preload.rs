@@ -264,7 +264,7 @@ impl Preload {
                 .forking
                 .take_if(|forking| forking.wanted.place.slot == slot)
                 .map(|_| News::Failed(Failure { slot, message })),
-            Report::Recycle | Report::Blocked { .. } => None,
+            Report::Recycle { .. } | Report::Blocked { .. } => None,
         }
         .into_iter()
         .chain(self.advance(gift).into_iter().map(News::Failed))

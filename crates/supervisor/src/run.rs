@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use log::{debug, error, info, log, warn};
-use rsgi_config::WorkerCount;
+use rsgi_config::{MemoryLimit, WorkerCount};
 use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -21,8 +21,10 @@ use crate::admin::Admin;
 use crate::capacity::{self, Capacity, Choice, Sizes};
 use crate::control::{self, FromWorker, Report, SupervisorControl, ToWorker};
 use crate::exit;
+use crate::hooks::Hooks;
+use crate::memory::{self, Cgroup, OomWatch};
 use crate::on_start::OnStart;
-use crate::policy::{Action, Event, Exit, KILL_MARGIN, Pid, Policy, PolicySettings};
+use crate::policy::{Action, Event, Exit, KILL_MARGIN, Pid, Policy, PolicySettings, Reason};
 use crate::preload::{Failure, Gift, News, Preload};
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
 use crate::service_manager::{Limits, ServiceManager};
@@ -31,10 +33,14 @@ use crate::silence::Silence;
 use crate::sockets::Listener;
 use crate::spawn::{self, Place, Spawned, WorkerCommand};
 use crate::status::Status;
+use crate::sys::clock::local_time;
 use crate::sys::descriptor::watch;
 
 /// Where the log lines go: the logger that the command's users configure.
 pub(crate) const LOG: &str = "rsgi";
+
+/// How often the workers' memory is looked at if it is limited: seldom enough to cost nothing.
+pub const MEMORY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How the workers are run.
 #[derive(Debug)]
@@ -59,6 +65,14 @@ pub struct SupervisorOptions {
     pub on_start: Option<String>,
     /// Whether workers are forked from a process that has done what they have in common.
     pub preload: bool,
+    /// A worker with more resident memory is replaced.
+    pub workers_max_rss: Option<MemoryLimit>,
+    /// How often that is looked at; usually [`MEMORY_INTERVAL`].
+    pub memory_interval: Duration,
+    /// A worker that has served for longer is replaced.
+    pub workers_lifetime: Option<Duration>,
+    /// What the program around knows.
+    pub hooks: Hooks,
 }
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
@@ -126,12 +140,20 @@ struct Running {
     index: usize,
     /// `None` once the worker has closed its end.
     control: Option<AsyncFd<SupervisorControl>>,
+    /// Whether it was we who killed it.
+    was_killed: bool,
 }
 
 #[derive(Debug)]
 struct Supervisor {
     command: WorkerCommand,
     settings: OwnedFd,
+    /// Those from before a reload whose end is not known yet.
+    settings_before: Option<OwnedFd>,
+    hooks: Hooks,
+    cgroup: Option<Cgroup>,
+    oom: OomWatch,
+    sampling: Option<Sampling>,
     listeners: Vec<Listener>,
     scoreboard: Arc<Scoreboard>,
     status: Arc<Status>,
@@ -153,8 +175,9 @@ impl Supervisor {
     fn new(options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<Self> {
         let (workers, choice) = scale(options.workers);
         let slots = slots_for(choice.map_or(workers, |choice| choice.workers));
-        let (startup, graceful) =
-            (options.timeout_worker_startup, options.timeout_graceful_shutdown);
+        let cgroup = Cgroup::of_this_process();
+        let settings = policy_settings(&options, workers, slots, cgroup.as_ref());
+        let (startup, graceful) = (settings.startup, settings.graceful);
         let preload =
             options.preload.then(|| Preload::new(&options.command, startup)).transpose()?;
         let on_start = options.on_start.map(|name| OnStart {
@@ -166,18 +189,16 @@ impl Supervisor {
         let scoreboard = Arc::new(Scoreboard::create(slots)?);
         Ok(Self {
             settings: control::settings_file(&options.setup)?,
+            settings_before: None,
+            hooks: options.hooks,
+            oom: OomWatch::new(cgroup.clone()),
+            cgroup,
+            sampling: Sampling::of(&settings, options.memory_interval),
             command: options.command,
             listeners,
             status: Arc::new(Status::new(Arc::clone(&scoreboard))),
             scoreboard,
-            policy: Policy::new(PolicySettings {
-                workers,
-                slots,
-                graceful,
-                delay: options.shutdown_delay,
-                startup,
-                seed: monotonic_ns() ^ u64::from(std::process::id()),
-            }),
+            policy: Policy::new(settings),
             workers: BTreeMap::new(),
             silence: Silence::new(options.timeout, Instant::now()),
             started: Instant::now(),
@@ -226,6 +247,7 @@ impl Supervisor {
         let of_policy = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
         let of_preload = self.preload.as_ref().and_then(Preload::next_deadline);
         let deadline = of_policy.into_iter().chain(of_preload).min();
+        let sample_at = self.sampling.map(|sampling| sampling.next);
         tokio::select! {
             biased;
             request = signals.requests.next() => self.request(request),
@@ -239,6 +261,7 @@ impl Supervisor {
                 None
             }
             () = sleep_until(next_look) => self.look_for_signs_of_life(),
+            () = sleep_until(sample_at) => self.sample_memory(),
         }
     }
 
@@ -308,17 +331,15 @@ impl Supervisor {
         match request {
             Request::Stop => self.handle(Event::StopRequested),
             Request::Quit => self.handle(Event::QuitRequested),
-            Request::Reload => match self.preload() {
-                (Some(preload), gift) => {
-                    preload.reload(gift);
-                    None
-                }
-                (None, _) => self.handle(Event::ReloadRequested),
-            },
-            Request::ScaleUp => self.handle(Event::ScaleUp),
-            Request::ScaleDown => self.handle(Event::ScaleDown),
             Request::Dump => {
                 self.want_dumps();
+                None
+            }
+            Request::Reload => self.reload(),
+            Request::ScaleUp => self.handle(Event::ScaleUp),
+            Request::ScaleDown => self.handle(Event::ScaleDown),
+            Request::ReopenLogs => {
+                self.reopen_logs();
                 None
             }
             Request::Unused(name) => {
@@ -326,6 +347,64 @@ impl Supervisor {
                 None
             }
         }
+    }
+
+    /// Reads the settings again and has all workers replaced; on a mistake everything stays.
+    fn reload(&mut self) -> Option<u8> {
+        let clock = local_time();
+        let renewed = self.hooks.reload().transpose().and_then(|options| {
+            let Some(options) = options else { return Ok(None) };
+            let file = control::settings_file(&options.setup).map_err(|error| error.to_string())?;
+            Ok(Some((options, file)))
+        });
+        match renewed {
+            Ok(None) => {}
+            Ok(Some((options, file))) => {
+                let before = std::mem::replace(&mut self.settings, file);
+                self.settings_before.get_or_insert(before);
+                let workers = match options.workers {
+                    WorkerCount::Exactly(count) => usize::try_from(count).unwrap_or(usize::MAX),
+                    WorkerCount::Auto => self.policy.summary().wanted,
+                };
+                let slots = self.scoreboard.len();
+                let settings = policy_settings(&options, workers, slots, self.cgroup.as_ref());
+                self.command.env = options.command.env;
+                self.sampling = Sampling::of(&settings, options.memory_interval);
+                self.handle(Event::SettingsRenewed { settings, clock });
+            }
+            Err(message) => return self.handle(Event::ReloadRefused { message, clock }),
+        }
+        match self.preload() {
+            (Some(preload), gift) => {
+                preload.reload(gift);
+                None
+            }
+            (None, _) => self.handle(Event::ReloadRequested),
+        }
+    }
+
+    /// Somebody has moved the log files away.
+    fn reopen_logs(&self) {
+        self.hooks.reopen_logs();
+        info!(target: LOG, "Received SIGUSR1, opening the log files anew");
+        for &pid in self.workers.keys() {
+            self.order(pid, &ToWorker::ReopenLogs);
+        }
+    }
+
+    /// Tells the policy how much memory each worker has.
+    fn sample_memory(&mut self) -> Option<u8> {
+        self.sampling = self.sampling.map(Sampling::again);
+        let samples: Vec<_> = self
+            .workers
+            .keys()
+            .filter_map(|&pid| memory::resident(pid).map(|resident| (pid, resident)))
+            .collect();
+        let mut outcome = None;
+        for (pid, resident) in samples {
+            outcome = outcome.or(self.handle(Event::MemorySampled { pid, resident }));
+        }
+        outcome
     }
 
     /// Asks the policy and does what it says, until it says no more; the code if that was the end.
@@ -339,6 +418,16 @@ impl Supervisor {
                         events.extend(self.spawn(Place { slot, index }, generation));
                     }
                     Action::Announce { pid } => self.order(pid, &ToWorker::Announce),
+                    Action::MeasureMemory { pid } => {
+                        let memory = memory::measure(self.cgroup.as_ref(), pid);
+                        events.push_back(Event::MemoryMeasured { pid, memory });
+                    }
+                    Action::KeepSettings => self.settings_before = None,
+                    Action::RevertSettings => {
+                        if let Some(before) = self.settings_before.take() {
+                            self.settings = before;
+                        }
+                    }
                     Action::Drain { pid } => self.order(pid, &ToWorker::Drain),
                     Action::Quit { pid } => self.order(pid, &ToWorker::Quit),
                     Action::Terminate { pid } => {
@@ -346,7 +435,12 @@ impl Supervisor {
                         self.kill(pid, Signal::TERM);
                     }
                     Action::Abort { pid } => self.kill(pid, Signal::ABORT),
-                    Action::Kill { pid } => self.kill(pid, Signal::KILL),
+                    Action::Kill { pid } => {
+                        self.kill(pid, Signal::KILL);
+                        if let Some(worker) = self.workers.get_mut(&pid) {
+                            worker.was_killed = true;
+                        }
+                    }
                     Action::AnnounceRunning => self.announce(),
                     Action::CloseListeners => {
                         self.listeners.clear();
@@ -400,7 +494,7 @@ impl Supervisor {
             .inspect_err(|error| error!(target: LOG, "Cannot listen to worker [{pid}]: {error}"))
             .ok();
         let index = self.policy.index_of(slot).unwrap_or_default();
-        self.workers.insert(pid, Running { slot, index, control });
+        self.workers.insert(pid, Running { slot, index, control, was_killed: false });
         Event::Spawned { slot, pid }
     }
 
@@ -473,11 +567,17 @@ impl Supervisor {
     /// Reaps all dead children: workers, and orphans that became ours.
     fn reap(&mut self) -> Option<u8> {
         let mut outcome = None;
+        // Counted before the victim dies, so that whoever can be reaped has been counted.
+        let mut oom_kills = self.oom.look();
         // An error means that there are no children.
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let (Ok(pid), Some(exit)) = (Pid::try_from(pid.as_raw_pid()), exit_of(status)) else {
                 continue; // stopped or continued, which we do not ask for
             };
+            let was_killed = self.workers.get(&pid).is_none_or(|worker| worker.was_killed);
+            let is_kill = exit == Exit::Signal(libc::SIGKILL) && !was_killed;
+            let exit = if is_kill && oom_kills > 0 { Exit::OutOfMemory } else { exit };
+            oom_kills = oom_kills.saturating_sub(u64::from(exit == Exit::OutOfMemory));
             outcome = outcome.or(self.bury(pid, exit));
         }
         outcome
@@ -539,6 +639,49 @@ pub(crate) fn poll_control(
     Poll::Pending
 }
 
+/// The policy's part of the options.
+fn policy_settings(
+    options: &SupervisorOptions,
+    workers: usize,
+    slots: usize,
+    cgroup: Option<&Cgroup>,
+) -> PolicySettings {
+    let whole = || cgroup.and_then(Cgroup::limit).or_else(memory::of_this_machine);
+    let max_rss = options.workers_max_rss.and_then(|limit| match limit {
+        MemoryLimit::Bytes(bytes) => Some(bytes),
+        MemoryLimit::Percent(percent) => whole().map(|whole| whole / 100 * u64::from(percent)),
+    });
+    PolicySettings {
+        workers,
+        slots,
+        graceful: options.timeout_graceful_shutdown,
+        delay: options.shutdown_delay,
+        startup: options.timeout_worker_startup,
+        max_rss,
+        lifetime: options.workers_lifetime,
+        seed: monotonic_ns() ^ u64::from(std::process::id()),
+    }
+}
+
+/// When the workers' memory is looked at next.
+#[derive(Debug, Clone, Copy)]
+struct Sampling {
+    interval: Duration,
+    next: Instant,
+}
+
+impl Sampling {
+    /// Not at all without a limit.
+    fn of(settings: &PolicySettings, interval: Duration) -> Option<Self> {
+        settings.max_rss?;
+        Some(Self { interval, next: Instant::now() + interval })
+    }
+
+    fn again(self) -> Self {
+        Self { next: Instant::now() + self.interval, ..self }
+    }
+}
+
 /// What a worker said before it died and nobody read yet.
 pub(crate) fn last_reports(control: Option<&AsyncFd<SupervisorControl>>) -> Vec<Report> {
     let mut reports = Vec::new();
@@ -555,7 +698,9 @@ fn event_of(pid: Pid, report: Report) -> Option<Event> {
     Some(match report {
         Report::Ready => Event::WorkerReady { pid },
         Report::Failed { message } => Event::WorkerFailedToStart { pid, message },
-        Report::Recycle => Event::WorkerWantsRecycle { pid },
+        Report::Recycle { served, limit } => {
+            Event::WorkerWantsRecycle { pid, reason: Reason::Requests { served, limit } }
+        }
         Report::Blocked { for_ms } => {
             Event::WorkerBlocked { pid, duration: Duration::from_millis(for_ms) }
         }

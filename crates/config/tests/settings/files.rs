@@ -78,7 +78,7 @@ fn problems_of_all_sources_are_reported_together_with_their_places() {
         "rsgi.toml:11 factory: expected true or false, got `1.5`",
         "rsgi.toml:2: unknown setting `wokers`; did you mean workers?",
         "rsgi.toml:3 port: expected a port: a whole number from 0 to 65535, got `x`",
-        "rsgi.toml:4 access_log: expected true or false, no file: the lines go to standard output, got `3`",
+        "rsgi.toml:4 access_log: expected true or false, no file: --access-logfile names one, got `3`",
         "rsgi.toml:5: unknown setting `timeout-keep-alive`; did you mean timeout_keep_alive?",
         "rsgi.toml:6 workers: expected a list of texts, got `[integer]`",
         "rsgi.toml:8 limit_max_requests: already set by rsgi.toml:7 max_requests",

@@ -96,7 +96,7 @@ fn values_of_the_wrong_type_are_refused() {
         (
             "access_log",
             Value::Int(2),
-            "expected true or false, no file: the lines go to standard output, got `2`",
+            "expected true or false, no file: --access-logfile names one, got `2`",
         ),
         ("bind", Value::Int(80), "expected text or a list of texts, got `80`"),
         (

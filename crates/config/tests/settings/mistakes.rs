@@ -49,7 +49,7 @@ fn a_file_for_the_access_log_gets_a_hint() {
         "main:app --access-log x.log",
         "--access-log=x.log main:app",
     ];
-    let hint = "--access-log: expected true or false, no file: the lines go to standard output";
+    let hint = "--access-log: expected true or false, no file: --access-logfile names one";
     for line in lines {
         assert_eq!(mistake(line, &[]), format!("error: {hint}, got `x.log`"), "{line}");
     }

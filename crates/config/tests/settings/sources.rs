@@ -77,7 +77,7 @@ fn variables_are_named_in_what_is_wrong_with_them() {
     let table = [
         ("RSGI_TIMEOUT_KEEP_ALIVE", "x", "seconds, or a number with ms, s, m or h"),
         ("WEB_CONCURRENCY", "many", "a whole number from 1 to 1024, or auto"),
-        ("RSGI_ACCESS_LOG", "-", "true or false, no file: the lines go to standard output"),
+        ("RSGI_ACCESS_LOG", "-", "true or false, no file: --access-logfile names one"),
     ];
     for (name, value, expected) in table {
         let message = format!("error: {name}: expected {expected}, got `{value}`");

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rsgi_config::{Account, ByteSize, Config, Lifespan, LogLevel, WorkerCount};
+use rsgi_config::{
+    Account, ByteSize, Config, Lifespan, LogFile, LogLevel, MemoryLimit, WorkerCount,
+};
 
 use crate::{config, config_with, mistake};
 
@@ -60,11 +62,45 @@ fn sizes_are_bytes_or_have_a_binary_unit() {
         ("3mib", 3 << 20),
         ("2G", 2 << 30),
         ("2GiB", 2 << 30),
+        ("7kB", 7_000),
+        ("512MB", 512_000_000),
+        ("3gb", 3_000_000_000),
     ];
     for (text, expected) in table {
         let config = config(&format!("--limit-request-body {text} m:a"));
         assert_eq!(config.http.limit_request_body, Some(expected), "{text}");
         assert_eq!(text.parse(), Ok(ByteSize(expected)), "{text}");
+    }
+}
+
+#[test]
+fn a_memory_limit_is_a_size_or_a_part() {
+    let table = [
+        ("16MiB", Some(MemoryLimit::Bytes(16 << 20))),
+        ("512MB", Some(MemoryLimit::Bytes(512_000_000))),
+        ("1%", Some(MemoryLimit::Percent(1))),
+        ("100%", Some(MemoryLimit::Percent(100))),
+        ("none", None),
+    ];
+    for (text, expected) in table {
+        let config = config(&format!("--workers-max-rss {text} m:a"));
+        assert_eq!(config.workers.workers_max_rss, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_log_file_is_a_path_and_a_dash_the_standard_stream() {
+    let log = config("--access-logfile a.log --error-logfile /var/e.log m:a").log;
+    assert_eq!(log.access_logfile, Some(LogFile("a.log".into())));
+    assert_eq!(log.error_logfile, Some(LogFile("/var/e.log".into())));
+    assert_eq!(config("--access-logfile - --log-file - m:a").log, Config::default().log);
+}
+
+#[test]
+fn the_jitter_of_max_requests_is_left_to_the_server_or_given() {
+    for (text, expected) in [("auto", None), ("0", Some(0)), ("7", Some(7))] {
+        let config = config(&format!("--max-requests-jitter {text} m:a"));
+        assert_eq!(config.workers.limit_max_requests_jitter, expected, "{text}");
     }
 }
 
@@ -222,12 +258,18 @@ fn every_setting_says_what_it_allows() {
         ("--on-start", &["m:", ":f"], "`module:attribute`, such as `main:app`"),
         ("--limit-concurrency", &["0", "-1"], "a whole number from 1 to 4294967295, or none"),
         ("--limit-max-requests", &["-1", "x"], "a whole number, at least 0, or none"),
-        ("--limit-max-requests-jitter", &["-1", "x"], "a whole number, at least 0"),
         (
             "--workers",
             &["0", "-4", "+4", "1025", "2.0", "x"],
             "a whole number from 1 to 1024, or auto",
         ),
+        ("--limit-max-requests-jitter", &["-1", "x"], "a whole number, at least 0, or auto"),
+        (
+            "--workers-max-rss",
+            &["1", "15MiB", "0%", "101%", "%", "1.5%", "x"],
+            "a size of at least 16MiB, such as 512MiB, or 1% to 100%, or none",
+        ),
+        ("--workers-lifetime", &["0", "0.9", "999ms"], "a time of at least 1 second, or none"),
         ("--backlog", &["0", "65536"], "a whole number from 1 to 65535"),
         ("--port", &["65536", "-1", "x"], "a port: a whole number from 0 to 65535"),
         ("--fd", &["-1", "x"], "the number of an open file descriptor"),
@@ -265,7 +307,7 @@ fn switches_say_what_they_allow() {
         ("--factory", "true or false"),
         ("--server-header", "true or false"),
         ("--date-header", "true or false"),
-        ("--access-log", "true or false, no file: the lines go to standard output"),
+        ("--access-log", "true or false, no file: --access-logfile names one"),
         ("--use-colors", "true, false or auto"),
     ];
     for (flag, expected) in table {

@@ -55,9 +55,6 @@ const PIPELINE_BURST: usize = 16;
 const DISCARD_LIMIT: u64 = 64 * 1024;
 /// How long a client may read nothing of a complete response that waits for it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a drain waits for the first request of a connection: it was accepted a moment ago, its request is
-/// under way, and unlike on a used connection no client expects that it has to be sent again.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 /// Buffers above this size are given back when a connection becomes idle.
 const IDLE_BUFFER: usize = 4096;
 
@@ -77,8 +74,6 @@ struct Connection<T, A: App> {
     unread: usize,
     /// Whether a request has been answered.
     is_reused: bool,
-    /// Whether a drain waits for the first request, for [`FIRST_REQUEST_GRACE`].
-    last_call: LastCall,
     /// Whether the client has said that it sends no more.
     is_half_closed: bool,
     /// How many requests have been answered in this turn.
@@ -86,12 +81,6 @@ struct Connection<T, A: App> {
     /// This connection, for the exchanges that wait for their application.
     outlet: Weak<dyn Outlet>,
     is_registered: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LastCall {
-    NotYet,
-    Given,
 }
 
 enum Phase {
@@ -133,7 +122,6 @@ impl<T: Transport, A: App> Connection<T, A> {
             deadline: Deadline::default(),
             unread: 0,
             is_reused: false,
-            last_call: LastCall::NotYet,
             is_half_closed: false,
             served: 0,
             is_registered: false,
@@ -176,6 +164,11 @@ impl<T: Transport, A: App> Connection<T, A> {
                     .set(clock.now().checked_add(self.service().options.keep_alive_timeout));
             }
         }
+        if let Some(until) = self.service().idle_until()
+            && !self.has_head_bytes()
+        {
+            self.deadline.set_earlier(until);
+        }
         self.read_head(cx, clock)
     }
 
@@ -194,8 +187,9 @@ impl<T: Transport, A: App> Connection<T, A> {
         if data.is_empty() {
             return Progress::Done;
         }
-        // Empty lines are not a head's beginning; the first head's time runs from the connection's.
-        let begins = (self.is_reused || self.last_call == LastCall::Given)
+        // Empty lines are not a head's beginning; the first head's time runs from the connection's,
+        // unless a drain has cut that short.
+        let begins = (self.is_reused || self.service().idle_until().is_some())
             && !self.has_head_bytes()
             && data.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if begins || self.deadline.is_unset() {
@@ -211,16 +205,6 @@ impl<T: Transport, A: App> Connection<T, A> {
     }
 
     fn wait_for_head(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
-        // Only now: a request that has come already is answered.
-        if self.service().phase() >= DrainPhase::Draining && !self.has_head_bytes() {
-            if self.is_reused {
-                return self.close(Close::Clean);
-            }
-            if self.last_call == LastCall::NotYet {
-                self.last_call = LastCall::Given;
-                self.deadline.set(clock.now().checked_add(FIRST_REQUEST_GRACE));
-            }
-        }
         if self.deadline.is_unset() {
             // A new connection: its first byte belongs to its first head.
             self.deadline.set(clock.now().checked_add(self.service().options.head_timeout));

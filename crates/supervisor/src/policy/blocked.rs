@@ -1,13 +1,14 @@
 //! Workers that live and do nothing: the loop is blocked, or the whole process stands still.
 //!
 //! Owns: that such a worker counts as dead from the moment it is given up, so that its index is
-//! filled at once and a server of which all workers hang does not go on for ever. Must not know: how
-//! either is found out (the worker's watchdog says the one, the scoreboard the other).
+//! filled at once. It never counts towards a crash loop: all workers hang together when what they all
+//! wait for hangs, and a server that then gave up would not be there when it is back. Must not know:
+//! how either is found out (the worker's watchdog says the one, the scoreboard the other).
 
 use std::time::Duration;
 
 use super::machine::{Policy, Stage};
-use super::notice::{Notice, tenths};
+use super::notice::Notice;
 use super::{ABORT_GRACE, Action, Pid};
 
 impl Policy {
@@ -15,9 +16,8 @@ impl Policy {
     pub(super) fn blocked(&mut self, pid: Pid, duration: Duration, actions: &mut Vec<Action>) {
         // ABRT and not KILL: a core dump, or a handler of the application's, may say more.
         let stage = Stage::Aborted { kill_at: self.now.saturating_add(ABORT_GRACE) };
-        let cause = format!("was blocked for {} s", tenths(duration));
         let notice = |index| Notice::Blocked { index, pid, duration };
-        self.give_up(pid, stage, notice, Action::Abort { pid }, &cause, actions);
+        self.give_up(pid, stage, notice, Action::Abort { pid }, actions);
     }
 
     /// Nothing has been seen of the worker for this long, not even its watchdog.
@@ -29,9 +29,8 @@ impl Policy {
         actions: &mut Vec<Action>,
     ) {
         // A stopped process takes no other signal.
-        let cause = format!("showed no sign of life for {} s", tenths(duration));
         let notice = |index| Notice::Silent { index, pid, duration, state };
-        self.give_up(pid, Stage::Killed, notice, Action::Kill { pid }, &cause, actions);
+        self.give_up(pid, Stage::Killed, notice, Action::Kill { pid }, actions);
     }
 
     /// Only a worker that should be serving: start-up and drain have limits of their own.
@@ -41,7 +40,6 @@ impl Policy {
         stage: Stage,
         notice: impl FnOnce(usize) -> Notice,
         action: Action,
-        cause: &str,
         actions: &mut Vec<Action>,
     ) {
         let Some(worker) = self.by_pid(pid) else {
@@ -54,6 +52,7 @@ impl Policy {
         let (index, generation) = (worker.index, worker.generation);
         actions.push(Action::Log(notice(index)));
         actions.push(action);
-        self.died(index, generation, since, cause, actions);
+        let empty = self.lose(index, generation, since);
+        self.back_off(index, empty, actions);
     }
 }

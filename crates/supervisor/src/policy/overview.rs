@@ -92,7 +92,7 @@ impl Notice {
             | Self::StartTimedOut { index, .. }
             | Self::DiedStarting { index, .. } => (index, "failed_start"),
             Self::Replacing { index, reason: Reason::Reload, .. } => (index, "reload"),
-            Self::Replacing { index, reason: Reason::Recycle, .. } => (index, "recycling"),
+            Self::Replacing { index, .. } => (index, "recycling"),
             _ => return None,
         })
     }
@@ -149,7 +149,7 @@ mod tests {
             (Notice::SpawnFailed { index, message: message.clone() }, "failed_start"),
             (Notice::StartFailed { index, pid, message }, "failed_start"),
             (replacing(Reason::Reload), "reload"),
-            (replacing(Reason::Recycle), "recycling"),
+            (replacing(Reason::Requests { served: 2, limit: 1 }), "recycling"),
         ];
         for (notice, cause) in table {
             assert_eq!(notice.restart(), Some((index, cause)), "{notice}");

@@ -95,6 +95,13 @@ class LifespanExchange:
     def send(self, message: Mapping[str, Any]) -> Awaitable | Done: ...
 
 @final
+class WebSocketExchange:
+    """One WebSocket, as the application holds it."""
+
+    def receive(self) -> Awaitable: ...
+    def send(self, message: Mapping[str, Any]) -> Awaitable | Done: ...
+
+@final
 class Worker:
     """A worker process, or the serving part of a program that called `rsgi.run()`."""
 

@@ -20,6 +20,7 @@ mod scope;
 mod selector;
 mod tasks;
 mod telemetry;
+mod websocket;
 mod worker;
 
 use pyo3::prelude::*;
@@ -42,6 +43,8 @@ mod _native {
     use crate::lifespan::LifespanExchange;
     #[pymodule_export]
     use crate::selector::{Selector, SelectorMap};
+    #[pymodule_export]
+    use crate::websocket::WebSocketExchange;
     #[pymodule_export]
     use crate::worker::Worker;
 }

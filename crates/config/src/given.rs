@@ -65,12 +65,15 @@ impl Given {
     /// The line to log about a setting that has no effect; none if it asks for nothing.
     fn notice(&self) -> Option<String> {
         let value = self.values.last()?;
-        if self.setting.kind != Kind::Ignored || value.eq_ignore_ascii_case("auto") {
-            return None;
-        }
-        let Self { origin, setting, .. } = self;
+        let reason = match self.setting.name {
+            _ if value.eq_ignore_ascii_case("auto") => return None,
+            "ws" if !value.eq_ignore_ascii_case("none") => "there is one WebSocket implementation",
+            _ if self.setting.kind == Kind::Ignored => self.setting.help,
+            _ => return None,
+        };
+        let origin = &self.origin;
         let between = if origin.starts_with("--") { ' ' } else { '=' };
-        Some(format!("{origin}{between}{value} has no effect: {}", setting.help))
+        Some(format!("{origin}{between}{value} has no effect: {reason}"))
     }
 }
 

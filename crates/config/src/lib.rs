@@ -31,9 +31,11 @@ pub use env::process_environment;
 pub use error::LoadError;
 pub use keywords::{Value, from_keywords};
 pub use load::load;
-pub use options::{AppOptions, BindOptions, Config, HttpOptions, LogOptions, WorkerOptions};
+pub use options::{
+    AppOptions, BindOptions, Config, HttpOptions, LogOptions, WebSocketOptions, WorkerOptions,
+};
 pub use types::{
-    BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel, ParseError,
+    BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel, ParseError, Ws,
 };
 
 /// A complete configuration, and what the user should be told about it.

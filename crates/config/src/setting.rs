@@ -81,6 +81,8 @@ pub(crate) enum Group {
     Workers,
     /// Connections, requests, responses.
     Http,
+    /// Messages, pings, compression.
+    WebSocket,
     /// Logs.
     Logging,
     /// Settings of other servers that mean nothing here; not shown in `--help`.
@@ -89,8 +91,14 @@ pub(crate) enum Group {
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 5] =
-        [Self::Application, Self::Binding, Self::Workers, Self::Http, Self::Logging];
+    pub(crate) const SHOWN: [Self; 6] = [
+        Self::Application,
+        Self::Binding,
+        Self::Workers,
+        Self::Http,
+        Self::WebSocket,
+        Self::Logging,
+    ];
 
     /// The heading.
     pub(crate) const fn title(self) -> &'static str {
@@ -99,6 +107,7 @@ impl Group {
             Self::Binding => "Addresses",
             Self::Workers => "Workers",
             Self::Http => "HTTP",
+            Self::WebSocket => "WebSocket",
             Self::Logging => "Logging",
             Self::Compatibility => "Settings of other servers",
         }

@@ -1,4 +1,4 @@
-//! Connections: accepting them, HTTP/1.1 on them, limits, deadlines, drain and the access log.
+//! Connections: accepting them, HTTP/1.1 and WebSocket on them, limits, deadlines, drain and the access log.
 //!
 //! Owns sockets' insides and what is shared between the connections of one worker. Drives an
 //! [`App`], which is Python in production and Rust in tests and benchmarks. Must not know: Python,
@@ -15,6 +15,7 @@ mod http1;
 mod rejection;
 mod service;
 mod transport;
+mod websocket;
 
 pub use accept::{Listener, accept_connections, serve};
 pub use access_log::AccessLog;
@@ -24,3 +25,4 @@ pub use service::{
     App, ConnectionInfo, DrainPhase, NoTelemetry, Options, Request, Service, Telemetry,
 };
 pub use transport::Transport;
+pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};

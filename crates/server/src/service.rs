@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use crate::access_log::{AccessLog, Record};
 use crate::date::DateLine;
-use crate::exchange::{Exchange, RequestLine};
+use crate::exchange::{Exchange, Outcome, RequestLine};
 use crate::rejection::RejectionLog;
+use crate::websocket::{WebSocket, WebSocketOptions};
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
 /// in Rust.
@@ -33,6 +34,12 @@ pub trait App: Send + Sync + 'static {
     /// borrowed from the connection's buffer; whatever is needed later has to be copied. The
     /// application must call [`Exchange::finish`] in the end, from here or later.
     fn call(&self, connection: &Self::Connection, request: &Request<'_>, exchange: &Arc<Exchange>);
+
+    /// Starts the application on one WebSocket, in the same way; it must call
+    /// [`WebSocket::finish`] in the end. An application that knows no WebSockets fails.
+    fn websocket(&self, _: &Self::Connection, _: &Request<'_>, websocket: &Arc<WebSocket>) {
+        websocket.finish(Outcome::Failed);
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -87,6 +94,8 @@ pub trait Telemetry: Send + Sync + 'static {
     fn request_started(&self, in_flight: u32, now: Instant);
     /// A response ended at `now`. `status` is 0 where none was sent.
     fn request_finished(&self, in_flight: u32, status: u16, duration: Duration, now: Instant);
+    /// A message came in on a WebSocket.
+    fn message_received(&self) {}
 }
 
 /// Telemetry that nobody reads.
@@ -114,6 +123,8 @@ pub struct Options {
     pub head_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub keep_alive_timeout: Duration,
+    /// How WebSockets are served; `None` where a request for one is like any other.
+    pub websocket: Option<WebSocketOptions>,
     /// Whether responses carry `date`.
     pub date: bool,
     /// Whole field lines (`name: value CRLF`) for every response: `server` and the user's own.
@@ -250,6 +261,10 @@ impl<A: App> Service<A> {
         let in_flight = self.in_flight.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
         let duration = now.saturating_duration_since(started);
         self.telemetry.request_finished(in_flight, status, duration, now);
+    }
+
+    pub(crate) fn message_received(&self) {
+        self.telemetry.message_received();
     }
 
     /// The `date` line for the moment `now`.

@@ -14,6 +14,7 @@ __all__ = [
     "LifespanExchange",
     "Selector",
     "SelectorMap",
+    "WebSocketExchange",
     "Worker",
     "main",
     "supervise_keywords",

@@ -15,6 +15,9 @@ use crate::service::{App, DrainPhase};
 use crate::transport::Transport;
 use crate::websocket::{End, Log, Session};
 
+/// What is read at once behind a frame that is not complete enough to begin with.
+const PARTIAL_READ: usize = 1024;
+
 /// What reading came to.
 enum Read {
     Some,
@@ -128,7 +131,8 @@ impl<T: Transport, A: App> Connection<T, A> {
                 Poll::Ready(_) => Read::Lost,
             };
         }
-        self.read.reserve(CONTENT_READ);
+        // The start of a header or of a control frame: whoever sends no more of it holds this.
+        self.read.reserve(PARTIAL_READ);
         match pin!(self.io.read_buf(&mut self.read)).poll(cx) {
             Poll::Pending => Read::Nothing,
             Poll::Ready(Ok(1..)) => Read::Some,

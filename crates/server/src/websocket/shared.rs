@@ -31,6 +31,9 @@ const UNBROKEN: usize = 4 * HIGH_WATER;
 /// A message's bytes; short ones need no memory of their own.
 type Data = SmallVec<[u8; 64]>;
 
+/// Who waits; hardly ever more than one.
+type Waiting = SmallVec<[Waker; 1]>;
+
 /// What `receive()` gives.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MessageReceived {
@@ -84,8 +87,8 @@ struct State {
     unbroken: usize,
     compressor: Option<Box<Compressor>>,
     link: Link,
-    receivers: Vec<Waker>,
-    senders: Vec<Waker>,
+    receivers: Waiting,
+    senders: Waiting,
     connection: Driver,
 }
 
@@ -134,8 +137,8 @@ impl WebSocket {
                 unbroken: 0,
                 compressor: deflate.map(Compressor::new).map(Box::new),
                 link: Link::Up,
-                receivers: Vec::new(),
-                senders: Vec::new(),
+                receivers: Waiting::new(),
+                senders: Waiting::new(),
                 connection: Driver::Inside,
             }),
         })
@@ -174,9 +177,7 @@ impl WebSocket {
             Link::Up => {}
         }
         state.unbroken = 0;
-        if !state.receivers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.receivers.push(cx.waker().clone());
-        }
+        wait(&mut state.receivers, cx);
         Poll::Pending
     }
 
@@ -252,7 +253,7 @@ impl WebSocket {
         state.check_up()?;
         let waiting = match more {
             More::Last => state.go_down(Close::new(close::ABNORMAL)),
-            More::Follows => Vec::new(),
+            More::Follows => Waiting::new(),
         };
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
@@ -269,9 +270,7 @@ impl WebSocket {
         if state.outbound.len() < HIGH_WATER || matches!(state.link, Link::Down(_)) {
             return Poll::Ready(());
         }
-        if !state.senders.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.senders.push(cx.waker().clone());
-        }
+        wait(&mut state.senders, cx);
         Poll::Pending
     }
 
@@ -450,14 +449,14 @@ impl State {
         });
     }
 
-    fn go_down(&mut self, close: Close) -> Vec<Waker> {
+    fn go_down(&mut self, close: Close) -> Waiting {
         self.link = Link::Down(close);
         self.outbound = WriteQueue::default();
         self.compressor = None;
         self.everybody()
     }
 
-    fn everybody(&mut self) -> Vec<Waker> {
+    fn everybody(&mut self) -> Waiting {
         let mut waiting = mem::take(&mut self.receivers);
         waiting.append(&mut self.senders);
         waiting
@@ -469,6 +468,14 @@ impl State {
         if let Driver::Waiting(listener) = &self.connection {
             listener.waker.wake_by_ref();
         }
+    }
+}
+
+/// Leaves a waker, unless it is there already or wakes nobody (a look whether there is anything).
+fn wait(waiting: &mut Waiting, cx: &Context<'_>) {
+    let is_known = waiting.iter().any(|waker| waker.will_wake(cx.waker()));
+    if !is_known && !cx.waker().will_wake(Waker::noop()) {
+        waiting.push(cx.waker().clone());
     }
 }
 

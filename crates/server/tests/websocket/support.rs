@@ -363,11 +363,6 @@ impl Client {
         assert_ne!(count, 0, "closed behind {:?}", String::from_utf8_lossy(&self.buffer));
     }
 
-    /// Reads a part of what comes.
-    pub(crate) async fn hears_something(&mut self) {
-        self.fill().await;
-    }
-
     /// Asserts that the server neither sends anything nor closes while nothing else happens.
     pub(crate) async fn hears_nothing(&mut self) {
         assert_eq!(self.buffer, [], "nothing is left over");

@@ -8,13 +8,15 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, ReadBuf};
 
-use super::{CONTENT_READ, Close, Connection, IDLE_BUFFER, Phase, Progress};
+use super::{Close, Connection, IDLE_BUFFER, Phase, Progress};
 use crate::deadline::Clock;
 use crate::exchange::{HIGH_WATER, Written};
 use crate::service::{App, DrainPhase};
 use crate::transport::Transport;
 use crate::websocket::{End, Log, Session};
 
+/// What is read at once: a message of 64 KiB with its header, so that it comes whole.
+const MESSAGE_READ: usize = 64 * 1024 + 64;
 /// What is read at once behind a frame that is not complete enough to begin with.
 const PARTIAL_READ: usize = 1024;
 
@@ -118,7 +120,7 @@ impl<T: Transport, A: App> Connection<T, A> {
         if self.read.is_empty() {
             // On the stack: an idle connection holds no buffer, and what comes whole is not copied.
             #[expect(clippy::large_stack_arrays, reason = "nothing is called that goes deep")]
-            let mut space = [const { MaybeUninit::uninit() }; CONTENT_READ];
+            let mut space = [const { MaybeUninit::uninit() }; MESSAGE_READ];
             let mut buffer = ReadBuf::uninit(&mut space);
             return match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
                 Poll::Pending => Read::Nothing,

@@ -15,6 +15,7 @@ __all__ = [
     "Selector",
     "SelectorMap",
     "Template",
+    "WebSocketExchange",
     "Worker",
     "check_keywords",
     "main",
@@ -114,6 +115,13 @@ class Template:
     def forked(self, pid: int) -> None: ...
     def not_forked(self, message: str) -> None: ...
     def become_worker(self) -> Worker | None: ...
+
+@final
+class WebSocketExchange:
+    """One WebSocket, as the application holds it."""
+
+    def receive(self) -> Awaitable: ...
+    def send(self, message: Mapping[str, Any]) -> Awaitable | Done: ...
 
 @final
 class Worker:

@@ -28,6 +28,14 @@ pub(crate) fn from_send(error: SendError) -> PyErr {
     }
 }
 
+/// `send()` refused a message for a WebSocket.
+pub(crate) fn from_websocket_send(error: SendError) -> PyErr {
+    match error {
+        SendError::Disconnected => ClientDisconnected::new_err("the WebSocket is closed"),
+        SendError::Message(error) => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
 /// A header or a status cannot be sent.
 pub(crate) fn from_field(error: FieldError) -> PyErr {
     PyValueError::new_err(error.to_string())

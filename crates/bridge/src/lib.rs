@@ -24,6 +24,7 @@ mod tasks;
 mod telemetry;
 mod template;
 mod watchdog;
+mod websocket;
 mod worker;
 
 use pyo3::prelude::*;
@@ -48,6 +49,8 @@ mod _native {
     use crate::selector::{Selector, SelectorMap};
     #[pymodule_export]
     use crate::template::Template;
+    #[pymodule_export]
+    use crate::websocket::WebSocketExchange;
     #[pymodule_export]
     use crate::worker::Worker;
 }

@@ -37,6 +37,15 @@ struct Recycle {
     due: Notify,
 }
 
+impl Recycle {
+    /// One more has been served.
+    fn count(&self) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.due.notify_one();
+        }
+    }
+}
+
 impl Board {
     pub(crate) fn new(scoreboard: Scoreboard, slot: usize, max_requests: Option<u64>) -> Self {
         Self {
@@ -146,9 +155,12 @@ impl Telemetry for Board {
         slot.request_finished();
         slot.response_sent(status);
         slot.count_latency(duration);
-        if self.recycle.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.recycle.due.notify_one();
-        }
+        self.recycle.count();
+    }
+
+    /// A message is as much work as a request, and counts as one.
+    fn message_received(&self) {
+        self.recycle.count();
     }
 
     fn request_refused(&self, status: u16) {

@@ -283,7 +283,7 @@ impl Worker {
         );
         let access_log = access_log(&self.config.log)?;
         let telemetry = Arc::clone(&board);
-        let service = Service::new(app, options::server(&self.config.http), access_log, telemetry);
+        let service = Service::new(app, options::server(&self.config), access_log, telemetry);
         reactor.set_hooks(Arc::new(Hooks {
             service: Arc::clone(&service),
             board: Arc::clone(&board),

@@ -105,13 +105,6 @@ pub(crate) static OTHERS: &[Setting] = &[
         ..ignored("http", "PARSER", PARSER)
     },
     Setting {
-        doc: "`auto`, `websockets`, `websockets-sansio` or `wsproto`.",
-        read: |_, text| {
-            values::choice(text, &["auto", "websockets", "websockets-sansio", "wsproto"])
-        },
-        ..ignored("ws", "LIBRARY", "there is one WebSocket implementation")
-    },
-    Setting {
         doc: "`auto`, `asgi3` or `asgi`.",
         read: |_, text| values::choice(text, &["auto", "asgi3", "asgi"]),
         ..ignored("interface", "INTERFACE", "applications are always called as ASGI 3")

@@ -85,7 +85,16 @@ impl Given {
                 value.eq_ignore_ascii_case("auto") || value.eq_ignore_ascii_case(setting.default)
             }
             Kind::Refused => false,
+            // uvicorn's names of implementations
+            _ if setting.name == "ws" => {
+                ["auto", "none"].iter().any(|it| it.eq_ignore_ascii_case(value))
+            }
             _ => true,
+        };
+        let reason = if setting.name == "ws" {
+            "there is one WebSocket implementation"
+        } else {
+            setting.help
         };
         if asks_for_nothing {
             return None;
@@ -95,7 +104,7 @@ impl Given {
             value if origin.starts_with("--") => format!(" {value}"),
             value => format!("={value}"),
         };
-        Some(format!("{origin}{value} has no effect: {}", setting.help))
+        Some(format!("{origin}{value} has no effect: {reason}"))
     }
 
     /// Whether it is a setting of other servers that is refused with this value.

@@ -77,6 +77,8 @@ pub fn from_keywords<N: AsRef<str>>(
 pub(crate) fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<String>>, &'static str> {
     let one = |text: String| Ok(Some(vec![text]));
     match (setting.kind, value) {
+        // As in uvicorn, where the default is a time and `None` is none.
+        (_, Value::None) if setting.name.starts_with("ws_ping_") => one("none".to_owned()),
         (_, Value::None) => Ok(None),
         (Kind::List(_), Value::List(texts)) => Ok(Some(texts.clone())),
         (Kind::Octal, Value::Int(bits @ 0..)) => one(format!("{bits:o}")),

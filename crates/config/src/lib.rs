@@ -42,13 +42,14 @@ pub use error::LoadError;
 pub use keywords::{Value, from_keywords};
 pub use load::load;
 pub use options::{
-    AppOptions, BindOptions, Config, HttpOptions, Launch, LogOptions, WorkerOptions,
+    AppOptions, BindOptions, Config, HttpOptions, Launch, LogOptions, WebSocketOptions,
+    WorkerOptions,
 };
 pub use probe::{HealthCheck, Probe, load_health, load_status};
 pub use surroundings::Surroundings;
 pub use types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogFile,
-    LogLevel, MemoryLimit, ParseError, WorkerCount,
+    LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
 };
 
 /// A complete configuration, and what the user should be told about it.

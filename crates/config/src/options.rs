@@ -1,4 +1,4 @@
-//! [`Config`]: every setting with its final value, as plain data in five sections.
+//! [`Config`]: every setting with its final value, as plain data in six sections.
 //!
 //! What the other crates are configured with, and what the supervisor hands to its workers. Owns
 //! the values used when nothing is set; how they are spelled and documented is the table's
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogFile, LogLevel, MemoryLimit,
-    WorkerCount,
+    WorkerCount, Ws,
 };
 
 /// Everything that can be set.
@@ -24,6 +24,8 @@ pub struct Config {
     pub bind: BindOptions,
     /// Connections, requests and responses.
     pub http: HttpOptions,
+    /// WebSockets.
+    pub websocket: WebSocketOptions,
     /// Worker processes.
     pub workers: WorkerOptions,
     /// What is logged, and how.
@@ -122,6 +124,43 @@ impl Default for HttpOptions {
     reason = "65536 fits in the `usize` of every platform with an operating system"
 )]
 const DEFAULT_HEAD_SIZE: usize = ByteSize::kib(64).0 as usize;
+
+/// WebSockets. The defaults are uvicorn's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebSocketOptions {
+    /// Whether they are served.
+    pub ws: Ws,
+    /// The most bytes of a message, before and after decompression.
+    pub ws_max_size: usize,
+    /// How many messages may wait for the application.
+    pub ws_max_queue: usize,
+    /// The time between pings; none for no pings.
+    pub ws_ping_interval: Option<Duration>,
+    /// How long the answer to a ping may take; none for any time.
+    pub ws_ping_timeout: Option<Duration>,
+    /// Whether messages may be compressed.
+    pub ws_per_message_deflate: bool,
+}
+
+impl Default for WebSocketOptions {
+    fn default() -> Self {
+        Self {
+            ws: Ws::Auto,
+            ws_max_size: DEFAULT_MESSAGE_SIZE,
+            ws_max_queue: 32,
+            ws_ping_interval: Some(Duration::from_secs(20)),
+            ws_ping_timeout: Some(Duration::from_secs(20)),
+            ws_per_message_deflate: true,
+        }
+    }
+}
+
+/// 16 MiB.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it fits in the `usize` of every platform with an operating system"
+)]
+const DEFAULT_MESSAGE_SIZE: usize = ByteSize::kib(16 * 1024).0 as usize;
 
 /// Worker processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -108,6 +108,8 @@ pub(crate) enum Group {
     Workers,
     /// Connections, requests, responses.
     Http,
+    /// Messages, pings, compression.
+    WebSocket,
     /// Logs.
     Logging,
     /// Where settings come from, and looking at them.
@@ -118,11 +120,12 @@ pub(crate) enum Group {
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 6] = [
+    pub(crate) const SHOWN: [Self; 7] = [
         Self::Application,
         Self::Binding,
         Self::Workers,
         Self::Http,
+        Self::WebSocket,
         Self::Logging,
         Self::Configuration,
     ];
@@ -134,6 +137,7 @@ impl Group {
             Self::Binding => "Addresses",
             Self::Workers => "Workers",
             Self::Http => "HTTP",
+            Self::WebSocket => "WebSocket",
             Self::Logging => "Logging",
             Self::Configuration => "Configuration",
             Self::Compatibility => "Settings of other servers",

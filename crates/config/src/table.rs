@@ -4,13 +4,15 @@
 //! canonical names are uvicorn's, short flags are gunicorn's; other spellings are aliases where
 //! the meaning (and the unit) is the same. Longer than other files because it is one table.
 
+use std::time::Duration;
+
 use crate::compatibility::OTHERS;
 use crate::completions::SHELLS;
 use crate::draft::StreamShutdown;
 use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    Account, ByteSize, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, parse_fd, parse_host,
-    parse_port, unix_path,
+    Account, ByteSize, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, Ws, parse_fd,
+    parse_host, parse_port, unix_path,
 };
 use crate::values;
 
@@ -18,6 +20,11 @@ use crate::values;
 const SMALLEST_HEAD: ByteSize = ByteSize::kib(1);
 /// Far above what any client sends; a worker keeps this much per connection.
 const LARGEST_HEAD: ByteSize = ByteSize::kib(16 * 1024);
+
+/// A close frame's worth.
+const SMALLEST_MESSAGE: ByteSize = ByteSize(125);
+/// Far above what fits into one message.
+const LARGEST_MESSAGE: ByteSize = ByteSize::kib(1024 * 1024);
 
 /// All settings of this server, in the order of `--help`; those of others are [`OTHERS`].
 pub(crate) static SETTINGS: &[Setting] = &[
@@ -521,6 +528,81 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "ws",
+        placeholder: "WORD",
+        default: "auto",
+        group: Group::WebSocket,
+        help: "serve WebSockets: auto, none",
+        doc: "With `none`, a request for one is answered as any other request. uvicorn's names of implementations \
+              (`websockets`, `websockets-sansio`, `wsproto`) are the same as `auto`.",
+        read: |draft, text| store(&mut draft.config.websocket.ws, text.parse::<Ws>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_max_size",
+        aliases: &["websocket_max_message_size"],
+        placeholder: "SIZE",
+        default: "16MiB",
+        group: Group::WebSocket,
+        help: "limit for a message",
+        doc: "Before and after decompression, at most 1GiB. A longer message closes the WebSocket with code 1009.",
+        read: |draft, text| {
+            let slot = &mut draft.config.websocket.ws_max_size;
+            store(slot, values::size(text, SMALLEST_MESSAGE, LARGEST_MESSAGE))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_max_queue",
+        placeholder: "N",
+        default: "32",
+        group: Group::WebSocket,
+        help: "messages that wait for APP",
+        doc: "When so many, or 64KiB, wait to be received, the client has to wait, too.",
+        read: |draft, text| {
+            let slot = &mut draft.config.websocket.ws_max_queue;
+            store(slot, values::integer(text, 1, 65535))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_ping_interval",
+        aliases: &["websocket_ping_interval"],
+        placeholder: "TIME",
+        default: "20s",
+        group: Group::WebSocket,
+        help: "time between pings",
+        doc: "`0` or `none` for no pings.",
+        read: |draft, text| {
+            store(&mut draft.config.websocket.ws_ping_interval, duration_or_none(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_ping_timeout",
+        placeholder: "TIME",
+        default: "20s",
+        group: Group::WebSocket,
+        help: "limit for the answer to a ping",
+        doc: "A client that does not answer is closed with code 1011. `0` or `none` for no limit.",
+        read: |draft, text| {
+            store(&mut draft.config.websocket.ws_ping_timeout, duration_or_none(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_per_message_deflate",
+        kind: Kind::Switch,
+        default: "true",
+        group: Group::WebSocket,
+        help: "compress messages",
+        doc: "If the client offers it, and only messages of 256 bytes and more.",
+        read: |draft, text| {
+            store(&mut draft.config.websocket.ws_per_message_deflate, values::switch(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "log_level",
         words: LogLevel::WORDS,
         placeholder: "LEVEL",
@@ -677,6 +759,11 @@ pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
 /// A variable whose value is the setting's.
 pub(crate) const fn variable(name: &'static str) -> Variable {
     Variable { name, means: None }
+}
+
+/// A time span, or nothing for `0` and `none`.
+fn duration_or_none(text: &str) -> Result<Option<Duration>, ParseError> {
+    Ok(values::or_none(text, values::duration)?.filter(|duration| !duration.is_zero()))
 }
 
 fn store<T>(slot: &mut T, value: Result<T, ParseError>) -> Result<(), ParseError> {

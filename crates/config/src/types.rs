@@ -439,6 +439,35 @@ impl fmt::Display for Lifespan {
     }
 }
 
+/// Whether WebSockets are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ws {
+    /// They are.
+    #[default]
+    Auto,
+    /// A request for one is answered as any other.
+    None,
+}
+
+impl Ws {
+    /// The words that mean one of the variants: uvicorn's, where each names an implementation.
+    const WORDS: &'static [&'static str] =
+        &["auto", "none", "websockets", "websockets-sansio", "wsproto"];
+}
+
+impl FromStr for Ws {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let word = Self::WORDS.iter().find(|word| word.eq_ignore_ascii_case(text));
+        match word.ok_or_else(|| one_of(Self::WORDS))? {
+            &"none" => Ok(Self::None),
+            _ => Ok(Self::Auto),
+        }
+    }
+}
+
 /// An error that lists the allowed words: "one of auto, on, off".
 pub(crate) fn one_of(words: &[&str]) -> ParseError {
     ParseError::new(format!("one of {}", words.join(", ")))

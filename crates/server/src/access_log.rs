@@ -223,21 +223,28 @@ fn format_line(out: &mut Vec<u8>, record: &Record<'_>, colours: bool) {
     line.push_escaped(&request.method);
     line.push(" ");
     line.push_escaped(&request.target);
-    line.push(" HTTP/");
-    line.push(request.http_version);
+    if !request.is_websocket() {
+        line.push(" HTTP/");
+        line.push(request.http_version);
+    }
     if colours {
         line.push("\x1b[0m");
     }
     line.push("\" ");
     if colours {
         line.push(match status {
-            200..300 => "\x1b[32m",
+            101 | 200..300 => "\x1b[32m",
             300..400 => "\x1b[33m",
             _ => "\x1b[31m",
         });
     }
-    line.push(itoa::Buffer::new().format(*status));
-    if let Some(reason) = rsgi_protocol::http::response::reason_phrase(*status) {
+    if request.is_websocket() && *status == 101 {
+        line.push("[accepted]");
+    } else {
+        line.push(itoa::Buffer::new().format(*status));
+    }
+    let reason = rsgi_protocol::http::response::reason_phrase(*status);
+    if let Some(reason) = reason.filter(|_| !request.is_websocket()) {
         line.push(" ");
         line.push(reason);
     }
@@ -338,6 +345,17 @@ mod tests {
         assert!(old.contains("/before") && old.contains("/between"), "{old}");
         assert_eq!(new.lines().count(), 1, "{new}");
         assert!(new.contains("/behind"), "{new}");
+    }
+
+    #[test]
+    fn a_websocket_is_accepted_or_has_a_status() {
+        for (status, end) in [(101, "[accepted]"), (403, "403"), (500, "500")] {
+            let mut out = Vec::new();
+            let request = request("/ws?a").of_websocket();
+            format_line(&mut out, &Record { peer: &peer(), request: &request, status }, false);
+            let expected = format!("INFO:     127.0.0.1:5000 - \"WebSocket /ws?a\" {end}\n");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

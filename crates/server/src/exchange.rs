@@ -79,8 +79,20 @@ pub struct RequestLine {
     pub method: Box<str>,
     /// The target as the client sent it, without a query's separator where there is no query.
     pub target: Box<str>,
-    /// `1.0` or `1.1`.
+    /// `1.0` or `1.1`; empty for a WebSocket.
     pub http_version: &'static str,
+}
+
+impl RequestLine {
+    /// The line of a request that asks for a WebSocket, in uvicorn's wording.
+    pub(crate) fn of_websocket(self) -> Self {
+        Self { method: "WebSocket".into(), http_version: "", ..self }
+    }
+
+    /// Whether the request asks for a WebSocket.
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.http_version.is_empty()
+    }
 }
 
 /// One request and its response.
@@ -154,7 +166,7 @@ enum Link {
 }
 
 /// Where the connection's task is.
-enum Driver {
+pub(crate) enum Driver {
     /// Calling the application right now: it looks for itself when the call comes back.
     Inside,
     /// Wants to be told.
@@ -165,9 +177,9 @@ enum Driver {
 
 /// A connection that can be told of something to write.
 #[derive(Clone)]
-struct Listener {
-    waker: Waker,
-    outlet: Weak<dyn Outlet>,
+pub(crate) struct Listener {
+    pub(crate) waker: Waker,
+    pub(crate) outlet: Weak<dyn Outlet>,
 }
 
 /// Where a response leaves.
@@ -527,6 +539,11 @@ impl Exchange {
         output
     }
 
+    /// Has the connection look at this exchange, in its own time.
+    pub(crate) fn wake(&self) {
+        self.lock().wake_connection();
+    }
+
     /// How the application's call ended, if it has.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.lock().outcome
@@ -562,7 +579,7 @@ impl State {
 
 impl Listener {
     /// Lets the connection write at once, and has it look at the rest in its own time.
-    fn write_now(self) -> bool {
+    pub(crate) fn write_now(self) -> bool {
         let outlet = self.outlet.upgrade();
         let mut cx = Context::from_waker(&self.waker);
         let written = outlet.map_or(Written::Busy, |outlet| outlet.write_now(&mut cx));

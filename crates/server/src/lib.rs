@@ -1,4 +1,4 @@
-//! Connections: accepting them, HTTP/1.1 on them, limits, deadlines, drain and the access log.
+//! Connections: accepting them, HTTP/1.1 and WebSocket on them, limits, deadlines, drain and the access log.
 //!
 //! Owns sockets' insides and what is shared between the connections of one worker. Drives an
 //! [`App`], which is Python in production and Rust in tests and benchmarks. Must not know: Python,
@@ -17,6 +17,7 @@ mod metered;
 mod rejection;
 mod service;
 mod transport;
+mod websocket;
 
 pub use accept::{Listener, accept_connections, serve};
 pub use access_log::AccessLog;
@@ -28,3 +29,4 @@ pub use service::{
     Telemetry,
 };
 pub use transport::Transport;
+pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -16,9 +16,10 @@ use tokio::time::Instant;
 
 use crate::access_log::{AccessLog, Record};
 use crate::date::DateLine;
-use crate::exchange::{Exchange, RequestLine};
+use crate::exchange::{Exchange, Outcome, RequestLine};
 use crate::live::LiveRequests;
 use crate::rejection::RejectionLog;
+use crate::websocket::{WebSocket, WebSocketOptions};
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
 /// in Rust.
@@ -34,6 +35,12 @@ pub trait App: Send + Sync + 'static {
     /// borrowed from the connection's buffer; whatever is needed later has to be copied. The
     /// application must call [`Exchange::finish`] in the end, from here or later.
     fn call(&self, connection: &Self::Connection, request: &Request<'_>, exchange: &Arc<Exchange>);
+
+    /// Starts the application on one WebSocket, in the same way; it must call
+    /// [`WebSocket::finish`] in the end. An application that knows no WebSockets fails.
+    fn websocket(&self, _: &Self::Connection, _: &Request<'_>, websocket: &Arc<WebSocket>) {
+        websocket.finish(Outcome::Failed);
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -94,6 +101,8 @@ pub trait Telemetry: Send + Sync + 'static {
     fn bytes_read(&self, _count: usize) {}
     /// So much was written to a client.
     fn bytes_written(&self, _count: usize) {}
+    /// A message came in on a WebSocket.
+    fn message_received(&self) {}
 }
 
 /// Telemetry that nobody reads.
@@ -121,6 +130,8 @@ pub struct Options {
     pub head_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub keep_alive_timeout: Duration,
+    /// How WebSockets are served; `None` where a request for one is like any other.
+    pub websocket: Option<WebSocketOptions>,
     /// Whether responses carry `date`.
     pub date: bool,
     /// Whole field lines (`name: value CRLF`) for every response: `server` and the user's own.
@@ -296,6 +307,10 @@ impl<A: App> Service<A> {
 
     pub(crate) fn request_refused(&self, status: u16) {
         self.telemetry.request_refused(status);
+    }
+
+    pub(crate) fn message_received(&self) {
+        self.telemetry.message_received();
     }
 
     /// The `date` line for the moment `now`.

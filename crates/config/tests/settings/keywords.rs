@@ -47,6 +47,7 @@ fn every_python_type_is_read() {
         ("headers", list(&["a:1", "b:2"])),
         ("limit_request_head_size", text("16K")),
         ("limit_concurrency", Value::None),
+        ("ws_ping_interval", Value::None),
     ]);
     assert_eq!(config.app.target.as_deref(), Some("main:app"));
     let address = BindAddr::Tcp { host: "::".to_owned(), port: 9000 };
@@ -61,6 +62,7 @@ fn every_python_type_is_read() {
     assert_eq!(config.http.headers.len(), 2);
     assert_eq!(config.http.limit_request_head_size, 16384);
     assert_eq!(config.http.limit_concurrency, None);
+    assert_eq!(config.websocket.ws_ping_interval, None);
 }
 
 #[test]

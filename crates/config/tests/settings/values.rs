@@ -3,10 +3,30 @@
 use std::time::Duration;
 
 use rsgi_config::{
-    Account, ByteSize, Config, Lifespan, LogFile, LogLevel, MemoryLimit, WorkerCount,
+    Account, ByteSize, Config, Lifespan, LogFile, LogLevel, MemoryLimit, WebSocketOptions,
+    WorkerCount, Ws,
 };
 
 use crate::{config, config_with, mistake};
+
+#[test]
+fn websocket_settings_are_uvicorns() {
+    let line = "--ws none --ws-max-size 1MiB --ws-max-queue 7 --ws-ping-interval 0.5 \
+                --ws-ping-timeout none --no-ws-per-message-deflate m:a";
+    let expected = WebSocketOptions {
+        ws: Ws::None,
+        ws_max_size: 1 << 20,
+        ws_max_queue: 7,
+        ws_ping_interval: Some(Duration::from_millis(500)),
+        ws_ping_timeout: None,
+        ws_per_message_deflate: false,
+    };
+    assert_eq!(config(line).websocket, expected);
+    assert_eq!(config("--ws-ping-interval 0 m:a").websocket.ws_ping_interval, None);
+    for word in ["auto", "websockets", "wsproto", "websockets-sansio"] {
+        assert_eq!(config(&format!("--ws {word} m:a")).websocket, WebSocketOptions::default());
+    }
+}
 
 #[test]
 fn durations_are_seconds_or_have_a_unit() {
@@ -288,8 +308,11 @@ fn every_setting_says_what_it_allows() {
         ),
         ("--loop", &["trio"], "one of auto, asyncio, uvloop, zuvloop, rloop, winloop"),
         ("--http", &["2"], "one of auto, h11, httptools, zttp, 1"),
-        ("--ws", &["none"], "one of auto, websockets, websockets-sansio, wsproto"),
         ("--interface", &["wsgi"], "one of auto, asgi3, asgi"),
+        ("--ws", &["off"], "one of auto, none, websockets, websockets-sansio, wsproto"),
+        ("--ws-max-size", &["0", "2GiB"], "a size from 125 to 1GiB"),
+        ("--ws-max-queue", &["0", "65536"], "a whole number from 1 to 65535"),
+        ("--ws-ping-interval", &["x"], "seconds, or a number with ms, s, m or h, or none"),
     ];
     for (flag, values, expected) in table {
         for value in *values {

@@ -3,9 +3,9 @@
 //! ```text
 //!            head complete                 response complete, content read
 //!   Head ─────────────────────► Exchange ──────────────────────────────────► Head
-//!    │ timeout, bad request,        │ cannot be kept alive, refused, abandoned
-//!    │ drain, closed by client      │
-//!    └──────────► Closing ◄─────────┘
+//!    │ timeout, bad request,        │ cannot be kept alive, │ accepted as a
+//!    │ drain, closed by client      │ refused, abandoned    │ WebSocket
+//!    └──────────► Closing ◄─────────┴────── WebSocket ◄─────┘
 //! ```
 //!
 //! `protocol` owns the grammar and the rules; this module owns the socket, the buffers and the
@@ -15,7 +15,8 @@
 mod active;
 mod closing;
 mod task;
-mod write_queue;
+mod websocket;
+pub(crate) mod write_queue;
 
 use std::mem::{self, MaybeUninit};
 use std::pin::{Pin, pin};
@@ -40,6 +41,7 @@ use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
 use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service};
 use crate::transport::Transport;
+use crate::websocket::Session;
 
 /// What is read at once while a head is expected: on the stack, so that an idle connection holds no
 /// buffer.
@@ -86,6 +88,8 @@ struct Connection<T, A: App> {
 enum Phase {
     Head,
     Exchange(Active),
+    /// Boxed, so that connections without one stay small.
+    WebSocket(Box<Session>),
     Closing(Closing),
     /// Only while a phase is being replaced.
     Moving,
@@ -285,6 +289,7 @@ impl<T: Transport, A: App> Connection<T, A> {
                     Applied::Nothing | Applied::Complete => {}
                     Applied::Written => progressed = true,
                     Applied::Abandoned => return self.abandon(clock),
+                    Applied::Accepted => return self.switch(cx, clock),
                     Applied::Disconnected => return self.lose(clock),
                 }
             } else {
@@ -460,8 +465,13 @@ impl<T: Transport, A: App> Connection<T, A> {
             return;
         };
         let content_type: (&[u8], &[u8]) = (b"content-type", b"text/plain; charset=utf-8");
-        let retry: Option<(&[u8], &[u8])> = (status == 503).then_some((b"retry-after", b"1"));
-        for (name, value) in [content_type].into_iter().chain(retry) {
+        let more: Option<(&[u8], &[u8])> = match status {
+            // RFC 6455 section 4.4.
+            426 => Some((b"sec-websocket-version", b"13")),
+            503 => Some((b"retry-after", b"1")),
+            _ => None,
+        };
+        for (name, value) in [content_type].into_iter().chain(more) {
             // Both are constants and valid.
             let _ = head.push(name, value);
         }
@@ -481,6 +491,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             self.io.make_close_abortive();
             self.lose(clock);
         }
+        self.cut_websocket();
     }
 }
 
@@ -510,6 +521,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             let progress = match self.phase {
                 Phase::Head => self.on_head(cx, &mut clock),
                 Phase::Exchange(_) => self.on_exchange(cx, &mut clock),
+                Phase::WebSocket(_) => self.on_websocket(cx, &mut clock),
                 Phase::Closing(_) => self.on_closing(cx, &mut clock),
                 Phase::Moving => Progress::Done,
             };
@@ -523,7 +535,11 @@ impl<T: Transport, A: App> Connection<T, A> {
 
     /// Takes what the application has sent and writes it; what follows from it is left to the task.
     fn write_now(&mut self, cx: &mut Context<'_>) -> Written {
-        let Phase::Exchange(active) = &mut self.phase else { return Written::Busy };
+        let active = match &mut self.phase {
+            Phase::Exchange(active) => active,
+            Phase::WebSocket(_) => return self.write_messages_now(cx),
+            _ => return Written::Busy,
+        };
         if self.write.len() >= HIGH_WATER {
             return Written::Busy;
         }
@@ -545,6 +561,9 @@ impl<T, A: App> Drop for Connection<T, A> {
         if let Phase::Exchange(active) = &self.phase {
             active.disconnect();
             active.finish(&self.entry.service, &self.peer, Instant::now());
+        }
+        if let Phase::WebSocket(session) = &mut self.phase {
+            session.lose();
         }
     }
 }

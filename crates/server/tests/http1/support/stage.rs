@@ -49,6 +49,7 @@ impl Stage {
             concurrency_limit: None,
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(5),
+            websocket: None,
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use rsgi_protocol::http::Target;
 use rsgi_protocol::http::cycle::{MessageError, More, ResponseCycle, Trailers};
 use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::response::ResponseHead;
@@ -78,8 +79,19 @@ pub struct RequestLine {
     pub method: Box<str>,
     /// The target as the client sent it, without a query's separator where there is no query.
     pub target: Box<str>,
-    /// `1.0` or `1.1`.
+    /// `1.0`, `1.1` or `2`.
     pub http_version: &'static str,
+}
+
+impl RequestLine {
+    pub(crate) fn new(method: &str, target: &Target<'_>, http_version: &'static str) -> Self {
+        let mut text = String::from_utf8_lossy(target.path).into_owned();
+        if !target.query.is_empty() {
+            text.push('?');
+            text.push_str(&String::from_utf8_lossy(target.query));
+        }
+        Self { method: method.into(), target: text.into_boxed_str(), http_version }
+    }
 }
 
 /// One request and its response.

@@ -12,6 +12,7 @@ mod date;
 mod deadline;
 mod exchange;
 mod http1;
+mod http2;
 mod rejection;
 mod service;
 mod transport;

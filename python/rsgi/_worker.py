@@ -32,16 +32,14 @@ def main() -> int:
     os.environ["RSGI_WORKER_INDEX"] = str(worker.index)
 
     from rsgi._importer import ApplicationError, load
-    from rsgi._serving import EXIT_GRACE, exit_soon, serve
+    from rsgi._serving import EXIT_GRACE, serve
 
     try:
         application = load(worker.target or "", factory=worker.factory, app_dir=worker.app_dir)
     except ApplicationError as error:
         worker.fail(f"Error loading ASGI app: {error}")
         return worker.exit_status
-    status = serve(worker, application)
-    exit_soon(status, EXIT_GRACE)
-    return status
+    return serve(worker, application, EXIT_GRACE)
 
 
 if __name__ == "__main__":

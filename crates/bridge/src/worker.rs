@@ -1,8 +1,10 @@
 //! One worker: an application served on an event loop, from start-up to the last response.
 //!
 //! ```text
-//! startup ──► serve ──► drain ──► shutdown ──► the event loop stops
-//!    └── failed: exit status 3        (stop(), the supervisor's order, or the supervisor's end start the drain)
+//! startup ──► serve ──► announce ──► drain ──► shutdown ──► the event loop stops
+//!    └── failed: exit status 3 │        (stop() starts the announcement; the supervisor's order,
+//!                              │        or its end, the drain)
+//!                              `- still accepts, for `--shutdown-delay`
 //! ```
 
 use std::future::pending;
@@ -75,8 +77,10 @@ struct Control {
 #[repr(u8)]
 enum Stop {
     No = 0,
-    Graceful = 1,
-    Now = 2,
+    /// Serve on for the shutdown's delay, then as for the next.
+    Announced = 1,
+    Graceful = 2,
+    Now = 3,
 }
 
 impl Control {
@@ -141,6 +145,12 @@ impl Worker {
         for notice in &loaded.notices {
             log::warn!("{notice}");
         }
+        let workers = &loaded.config.workers;
+        if workers.pid.is_some() || workers.user.is_some() || workers.group.is_some() {
+            let hint = "pid, user and group are the supervisor's: use the command, or an import string and several workers";
+            return Err(PyValueError::new_err(hint));
+        }
+        keywords::set_environment(settings.py(), &loaded.launch.environment)?;
         let bind = &loaded.config.bind;
         let listeners = bind_all(&bind.addresses, options::backlog(bind))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -223,7 +233,7 @@ impl Worker {
     fn stop(&self) {
         let asked = self.control.stop.load(Ordering::Relaxed) != Stop::No as u8;
         let is_supervised = self.control.supervisor.is_some();
-        self.control.request(if asked && !is_supervised { Stop::Now } else { Stop::Graceful });
+        self.control.request(if asked && !is_supervised { Stop::Now } else { Stop::Announced });
     }
 
     /// Whether connections are accepted, or have been.
@@ -282,8 +292,12 @@ impl Worker {
             board,
             lifespan,
             control: Arc::clone(&self.control),
-            grace: self.config.workers.timeout_graceful_shutdown,
             on_ready: on_ready.unbind(),
+            times: Times {
+                delay: self.config.workers.shutdown_delay,
+                grace: self.config.workers.timeout_graceful_shutdown,
+                streams: self.config.workers.timeout_stream_shutdown,
+            },
         };
         let on_end = on_end.unbind();
         drop(handle.spawn(async move {
@@ -355,8 +369,19 @@ struct Run {
     board: Arc<Board>,
     lifespan: LifespanRun,
     control: Arc<Control>,
-    grace: Duration,
+    times: Times,
     on_ready: Py<PyAny>,
+}
+
+/// How long the phases of a stop take.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// Before the listeners close.
+    delay: Duration,
+    /// From then on, for everything in flight.
+    grace: Duration,
+    /// In the same time, for responses that have begun; `None` for the whole of it.
+    streams: Option<Duration>,
 }
 
 impl Run {
@@ -387,7 +412,7 @@ impl Run {
         let state = Python::attach(|py| PyDict::new(py).unbind());
         let outcome = tokio::select! {
             outcome = self.lifespan.startup(&self.service.app, &state) => outcome,
-            () = self.control.requested(Stop::Graceful) => {
+            () = self.control.requested(Stop::Announced) => {
                 Python::attach(|py| self.lifespan.cancel(py));
                 return false;
             }
@@ -451,7 +476,7 @@ impl Run {
         self.control.has_started.store(true, Ordering::Relaxed);
         call_back(&self.on_ready);
         tokio::select! {
-            () = self.control.requested(Stop::Graceful) => {}
+            () = self.control.requested(Stop::Announced) => {}
             () = self.recycle() => {}
             Some(ended) = acceptors.join_next() => {
                 log::error!("cannot accept connections any more: {ended:?}");
@@ -459,14 +484,29 @@ impl Run {
             }
         }
         log::info!("Shutting down");
+        self.announce().await;
         self.board.set_phase(Phase::Draining);
         // A listener that is closed here stays open in the other workers: no queued connection is
         // lost.
         acceptors.shutdown().await;
         drop(listeners);
-        let deadline = Instant::now() + self.grace;
-        self.drain(deadline).await;
+        let closed = Instant::now();
+        let deadline = closed + self.times.grace;
+        let streams_end = self.times.streams.map(|limit| closed + limit);
+        self.drain(deadline, streams_end.filter(|at| *at < deadline)).await;
         deadline
+    }
+
+    /// Serves on, as long as the shutdown's delay says and nobody is in a greater hurry.
+    async fn announce(&self) {
+        let is_announced = self.control.stop.load(Ordering::Relaxed) == Stop::Announced as u8;
+        if is_announced && !self.times.delay.is_zero() {
+            self.service.advance(DrainPhase::Announcing);
+            tokio::select! {
+                () = sleep(self.times.delay) => {}
+                () = self.control.requested(Stop::Graceful) => {}
+            }
+        }
     }
 
     /// Asks for a replacement once this worker has served its share; without a supervisor, simply
@@ -480,7 +520,7 @@ impl Run {
         }
     }
 
-    async fn drain(&self, deadline: Instant) {
+    async fn drain(&self, deadline: Instant, streams_end: Option<Instant>) {
         self.service.advance(DrainPhase::Draining);
         if self.service.open_connections() > 0 {
             log::info!("Waiting for connections to close. (CTRL+C to force quit)");
@@ -492,8 +532,16 @@ impl Run {
             }
             self.service.app.tasks.emptied().await;
         };
+        let streams = async {
+            if let Some(at) = streams_end {
+                sleep_until(at).await;
+                self.service.advance(DrainPhase::EndingStreams);
+            }
+            pending::<()>().await;
+        };
         let is_empty = tokio::select! {
             () = emptied => true,
+            () = streams => false,
             () = sleep_until(deadline) => false,
             () = self.control.requested(Stop::Now) => false,
         };
@@ -561,6 +609,7 @@ impl Run {
                 return pending().await;
             };
             match supervisor.try_receive() {
+                Ok(Some(Order::Announce)) => self.control.request(Stop::Announced),
                 Ok(Some(Order::Drain)) => self.control.request(Stop::Graceful),
                 Ok(Some(Order::Quit)) => self.control.request(Stop::Now),
                 Ok(Some(Order::SupervisorGone)) => {

@@ -1,11 +1,12 @@
 //! The configuration while its settings are being read: rows of the table write into a [`Draft`].
 //!
 //! Owns what takes more than one setting to decide: how `--host`, `--port`, `--bind`, `--uds` and
-//! `--fd` become one list of addresses.
+//! `--fd` become one list of addresses, and which part of a stop's time streams have.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::options::{BindOptions, Config};
+use crate::options::{BindOptions, Config, Launch};
 use crate::types::{BindAddr, DEFAULT_UNIX_PERMISSIONS};
 
 /// A configuration in the making.
@@ -13,8 +14,24 @@ use crate::types::{BindAddr, DEFAULT_UNIX_PERMISSIONS};
 pub(crate) struct Draft {
     /// Everything that one setting decides alone.
     pub(crate) config: Config,
+    /// How the processes are started.
+    pub(crate) launch: Launch,
     /// The parts of the addresses.
     pub(crate) listen: Listen,
+    /// `--timeout-stream-shutdown`.
+    pub(crate) stream_shutdown: StreamShutdown,
+}
+
+/// How long streams may go on when the server stops.
+#[derive(Debug, Default)]
+pub(crate) enum StreamShutdown {
+    /// A third of what all requests have.
+    #[default]
+    Auto,
+    /// So long.
+    After(Duration),
+    /// As long as all requests.
+    Never,
 }
 
 /// What was said about where to listen.
@@ -40,6 +57,12 @@ impl Draft {
         if let Some(addresses) = self.listen.addresses() {
             self.config.bind.addresses = addresses;
         }
+        let workers = &mut self.config.workers;
+        workers.timeout_stream_shutdown = match self.stream_shutdown {
+            StreamShutdown::Auto => Some(workers.timeout_graceful_shutdown / 3),
+            StreamShutdown::After(limit) => Some(limit),
+            StreamShutdown::Never => None,
+        };
         self.config
     }
 }

@@ -4,11 +4,13 @@
 //! the values used when nothing is set; how they are spelled and documented is the table's
 //! business ([`crate::table`]), and a test keeps the two in step.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel};
+use crate::types::{Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,17 @@ pub struct AppOptions {
     pub lifespan: Lifespan,
     /// The path the application is mounted on: empty, or with a first and no last `/`.
     pub root_path: String,
+}
+
+/// How processes are started: what is not for them to know, since they find it done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// The directory to serve from; none for the current one.
+    pub directory: Option<PathBuf>,
+    /// Variables to set for the workers, the later for a name before an earlier one.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Directories to put first on Python's path.
+    pub(crate) python_path: Vec<String>,
 }
 
 /// Where to listen.
@@ -109,24 +122,39 @@ const DEFAULT_HEAD_SIZE: usize = ByteSize::kib(64).0 as usize;
 pub struct WorkerOptions {
     /// How many worker processes.
     pub workers: u32,
+    /// How long the server goes on accepting once it is to stop.
+    pub shutdown_delay: Duration,
     /// How long requests in flight may take once the server stops.
     pub timeout_graceful_shutdown: Duration,
+    /// When, after the same moment, responses that have begun are asked to end; none for never.
+    pub timeout_stream_shutdown: Option<Duration>,
     /// How long a worker may take to import the application and finish its startup.
     pub timeout_worker_startup: Duration,
     /// A worker is replaced after this many requests.
     pub limit_max_requests: Option<u64>,
     /// Up to this many are added at random to [`Self::limit_max_requests`] in each worker.
     pub limit_max_requests_jitter: u64,
+    /// The file with the supervisor's process number.
+    pub pid: Option<PathBuf>,
+    /// The user that the supervisor becomes once the sockets are open, and so the workers.
+    pub user: Option<Account>,
+    /// The group; none for the user's own.
+    pub group: Option<Account>,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
             workers: 1,
+            shutdown_delay: Duration::ZERO,
             timeout_graceful_shutdown: Duration::from_secs(30),
+            timeout_stream_shutdown: Some(Duration::from_secs(10)),
             timeout_worker_startup: Duration::from_secs(60),
             limit_max_requests: None,
             limit_max_requests_jitter: 0,
+            pid: None,
+            user: None,
+            group: None,
         }
     }
 }

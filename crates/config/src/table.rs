@@ -4,9 +4,12 @@
 //! canonical names are uvicorn's, short flags are gunicorn's; other spellings are aliases where
 //! the meaning (and the unit) is the same. Longer than other files because it is one table.
 
-use crate::setting::{Group, Kind, Setting, Variable};
+use crate::compatibility::OTHERS;
+use crate::completions::SHELLS;
+use crate::draft::StreamShutdown;
+use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    ByteSize, Lifespan, LogLevel, ParseError, parse_fd, parse_host, parse_port, unix_path,
+    Account, ByteSize, Lifespan, LogLevel, ParseError, parse_fd, parse_host, parse_port, unix_path,
 };
 use crate::values;
 
@@ -15,7 +18,7 @@ const SMALLEST_HEAD: ByteSize = ByteSize::kib(1);
 /// Far above what any client sends; a worker keeps this much per connection.
 const LARGEST_HEAD: ByteSize = ByteSize::kib(16 * 1024);
 
-/// All settings, in the order of `--help`.
+/// All settings of this server, in the order of `--help`; those of others are [`OTHERS`].
 pub(crate) static SETTINGS: &[Setting] = &[
     Setting {
         name: "app",
@@ -52,7 +55,35 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "chdir",
+        aliases: &["working_dir"],
+        kind: Kind::Text,
+        placeholder: "DIR",
+        reach: Reach::PROCESS,
+        group: Group::Application,
+        help: "directory to serve from",
+        doc: "Entered once the settings are read. Without --app-dir, APP is imported from there.",
+        read: |draft, text| store_some(&mut draft.launch.directory, values::directory(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "pythonpath",
+        kind: Kind::List(&[',', ':']),
+        placeholder: "DIR",
+        reach: Reach::PROCESS,
+        group: Group::Application,
+        help: "directory for Python's path; may be repeated",
+        doc: "Several can be given with commas between them.",
+        read: |draft, text| {
+            draft.launch.python_path.extend(values::directories(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "lifespan",
+        aliases: &["asgi_lifespan"],
+        words: Lifespan::WORDS,
         placeholder: "WORD",
         default: "auto",
         group: Group::Application,
@@ -167,6 +198,18 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "shutdown_delay",
+        placeholder: "TIME",
+        default: "0s",
+        group: Group::Workers,
+        help: "go on accepting so long on a stop",
+        doc: "For a load balancer that learns of the stop only now: in that time readiness is off, \
+              new connections are served, and every response says `connection: close`. The grace \
+              for requests begins behind it.",
+        read: |draft, text| store(&mut draft.config.workers.shutdown_delay, values::duration(text)),
+        ..Setting::ROW
+    },
+    Setting {
         name: "timeout_graceful_shutdown",
         aliases: &["graceful_timeout", "workers_kill_timeout"],
         placeholder: "TIME",
@@ -178,6 +221,27 @@ pub(crate) static SETTINGS: &[Setting] = &[
         read: |draft, text| {
             let slot = &mut draft.config.workers.timeout_graceful_shutdown;
             store(slot, values::duration(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "timeout_stream_shutdown",
+        placeholder: "TIME",
+        default: "auto",
+        group: Group::Workers,
+        help: "grace for streams on a stop, or none",
+        doc: "A response that has begun by then and has not ended is a stream: its application \
+              receives `http.disconnect`, may still send its last words, and ends by itself if it \
+              listens. `auto` is a third of `--timeout-graceful-shutdown`, `none` tells nobody. \
+              Counts from the same moment as that one.",
+        read: |draft, text| {
+            let read = |text: &str| values::or_none(text, values::duration);
+            draft.stream_shutdown = match values::or_auto(text, read)? {
+                None => StreamShutdown::Auto,
+                Some(None) => StreamShutdown::Never,
+                Some(Some(limit)) => StreamShutdown::After(limit),
+            };
+            Ok(())
         },
         ..Setting::ROW
     },
@@ -220,6 +284,39 @@ pub(crate) static SETTINGS: &[Setting] = &[
             let slot = &mut draft.config.workers.limit_max_requests_jitter;
             store(slot, values::at_least(text, 0))
         },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "pid",
+        aliases: &["pid_file", "pidfile"],
+        kind: Kind::Text,
+        placeholder: "FILE",
+        group: Group::Workers,
+        help: "file for the supervisor's process number",
+        doc: "Written once the addresses are bound, removed at the end. A file that names a process \
+              that runs is an error.",
+        read: |draft, text| store_some(&mut draft.config.workers.pid, values::path(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "user",
+        short: Some('u'),
+        placeholder: "USER",
+        group: Group::Workers,
+        help: "user to become once addresses are bound",
+        doc: "A name or a number. Supervisor and workers run as this user, with its groups; Unix \
+              sockets belong to it. A number without a name needs `--group`, too.",
+        read: |draft, text| store_some(&mut draft.config.workers.user, text.parse::<Account>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "group",
+        short: Some('g'),
+        placeholder: "GROUP",
+        group: Group::Workers,
+        help: "group to become, if not the user's own",
+        doc: "A name or a number.",
+        read: |draft, text| store_some(&mut draft.config.workers.group, text.parse::<Account>()),
         ..Setting::ROW
     },
     Setting {
@@ -334,6 +431,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "log_level",
+        words: LogLevel::WORDS,
         placeholder: "LEVEL",
         default: "info",
         group: Group::Logging,
@@ -370,73 +468,95 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
-        name: "worker_class",
-        short: Some('k'),
-        kind: Kind::Ignored,
-        placeholder: "CLASS",
-        help: "there is one kind of worker",
+        name: "config",
+        short: Some('c'),
+        kind: Kind::Text,
+        placeholder: "FILE",
+        reach: Reach::BEFORE_FILES,
+        group: Group::Configuration,
+        help: "file of settings instead of rsgi.toml and pyproject.toml",
+        doc: "TOML, or if its name ends with `.py`, a configuration of gunicorn; `python:module` is \
+              one, too. A `file:` before the name is dropped.",
         ..Setting::ROW
     },
     Setting {
-        name: "loop",
-        kind: Kind::Ignored,
-        placeholder: "LOOP",
-        help: "workers run rsgi's own event loop",
-        doc: "`auto`, `asyncio` or `uvloop`.",
-        read: |_, text| values::choice(text, &["auto", "asyncio", "uvloop"]),
+        name: "env_file",
+        aliases: &["env_files"],
+        kind: Kind::List(&[',', '\n']),
+        placeholder: "FILE",
+        group: Group::Configuration,
+        help: "variables, NAME=VALUE a line; may be repeated",
+        doc: "For the application and for the settings, except this one. A variable that is set \
+              already wins, and so does an earlier file. `$NAME` stands for another variable, \
+              unless it is in single quotes; a value with spaces needs quotes.",
         ..Setting::ROW
     },
     Setting {
-        name: "http",
-        kind: Kind::Ignored,
-        placeholder: "PARSER",
-        help: "there is one HTTP implementation",
-        doc: "`auto`, `h11` or `httptools`.",
-        read: |_, text| values::choice(text, &["auto", "h11", "httptools"]),
-        ..Setting::ROW
-    },
-    Setting {
-        name: "ws",
-        kind: Kind::Ignored,
-        placeholder: "LIBRARY",
-        help: "there is one WebSocket implementation",
-        doc: "`auto`, `websockets`, `websockets-sansio` or `wsproto`.",
-        read: |_, text| {
-            values::choice(text, &["auto", "websockets", "websockets-sansio", "wsproto"])
+        name: "env",
+        short: Some('e'),
+        kind: Kind::List(&['\n']),
+        placeholder: "NAME=VALUE",
+        reach: Reach { variables: false, ..Reach::PROCESS },
+        group: Group::Configuration,
+        help: "variable for the application; may be repeated",
+        doc: "Wins over a variable that is set.",
+        read: |draft, text| {
+            draft.launch.environment.push(values::assignment(text)?);
+            Ok(())
         },
         ..Setting::ROW
     },
     Setting {
-        name: "interface",
-        kind: Kind::Ignored,
-        placeholder: "INTERFACE",
-        help: "applications are always called as ASGI 3",
-        doc: "`auto` or `asgi3`.",
-        read: |_, text| values::choice(text, &["auto", "asgi3"]),
+        name: "check_config",
+        kind: Kind::Flag,
+        default: "false",
+        reach: Reach::LINE,
+        group: Group::Configuration,
+        help: "check the settings and exit",
+        doc: "With status 0, or 2 and all problems.",
+        read: |_, text| values::switch(text).map(drop),
         ..Setting::ROW
     },
     Setting {
-        name: "threads",
-        kind: Kind::Refused,
-        placeholder: "N",
-        help: "there is one event loop per worker and no thread count; use --workers",
+        name: "print_config",
+        kind: Kind::Flag,
+        default: "false",
+        reach: Reach::LINE,
+        group: Group::Configuration,
+        help: "show the settings, where each is from, and exit",
+        doc: "In the form of a `rsgi.toml`. Secrets are not shown.",
+        read: |_, text| values::switch(text).map(drop),
         ..Setting::ROW
     },
     Setting {
-        name: "daemon",
-        short: Some('D'),
-        kind: Kind::Refused,
-        help: "rsgi stays in the foreground; use systemd or Docker",
+        name: "completions",
+        placeholder: "SHELL",
+        words: SHELLS,
+        reach: Reach::LINE,
+        group: Group::Configuration,
+        help: "completions for a shell: bash, zsh, fish",
+        read: |_, text| values::choice(text, SHELLS),
         ..Setting::ROW
     },
 ];
 
-/// The row with this name.
-pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name == name)
+/// All rows, those for users of other servers at the end.
+pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(OTHERS)
 }
 
-const fn variable(name: &'static str) -> Variable {
+/// The rows that are settings of this server: what is shown and recommended.
+pub(crate) fn own() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.group != Group::Compatibility)
+}
+
+/// The row with this name.
+pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
+    all().find(|setting| setting.name == name)
+}
+
+/// A variable whose value is the setting's.
+pub(crate) const fn variable(name: &'static str) -> Variable {
     Variable { name, means: None }
 }
 
@@ -475,14 +595,31 @@ mod tests {
             .filter(|setting| setting.group != Group::Compatibility && setting.default.is_empty())
             .map(|setting| setting.name)
             .collect();
-        let optional = ["app", "app_dir", "root_path", "bind", "uds", "fd", "header"];
+        let optional = [
+            "app",
+            "app_dir",
+            "chdir",
+            "pythonpath",
+            "root_path",
+            "bind",
+            "uds",
+            "fd",
+            "pid",
+            "user",
+            "group",
+            "header",
+            "config",
+            "env_file",
+            "env",
+            "completions",
+        ];
         assert_eq!(without, optional);
     }
 
     #[test]
     fn no_name_is_used_twice() {
         let mut seen = HashSet::new();
-        for setting in SETTINGS {
+        for setting in all() {
             assert!(seen.insert(setting.name.to_owned()), "{}", setting.name);
             for alias in setting.aliases {
                 assert!(seen.insert((*alias).to_owned()), "{alias}");
@@ -498,8 +635,9 @@ mod tests {
 
     #[test]
     fn every_row_is_filled_in() {
-        for setting in SETTINGS {
-            let is_switch = matches!(setting.kind, Kind::Switch | Kind::Flag | Kind::Refused);
+        for setting in all() {
+            let is_switch =
+                !matches!(setting.kind, Kind::Target | Kind::Text | Kind::Scalar | Kind::List(_));
             assert!(is_switch || !setting.placeholder.is_empty(), "{}", setting.name);
             assert!(!setting.help.is_empty(), "{}", setting.name);
             assert!(!setting.help.ends_with('.'), "{}", setting.name);

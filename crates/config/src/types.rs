@@ -42,6 +42,43 @@ pub enum BindAddr {
     Fd(i32),
 }
 
+/// A user or a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Account {
+    /// By number; it need not have a name.
+    Id(u32),
+    /// By name, which is still to be looked up.
+    Name(String),
+}
+
+impl FromStr for Account {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        // The highest number means "none" to the kernel.
+        if let Some(id) = digits(text).filter(|id| *id < u32::MAX) {
+            return Ok(Self::Id(id));
+        }
+        let is_name = text.starts_with(|c: char| !c.is_ascii_digit() && c != '-')
+            && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != ':');
+        if is_name {
+            Ok(Self::Name(text.to_owned()))
+        } else {
+            Err(ParseError::new("a name or a number"))
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// Why a text is not the value it should be: what would have been right, in a few words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]

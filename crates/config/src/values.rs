@@ -4,7 +4,9 @@
 //! name; addresses and sizes are in [`crate::types`]. Every reader says in its error what would
 //! have been right. Must not know which setting a text belongs to.
 
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -56,11 +58,25 @@ pub(crate) fn or_none<T>(
     }
 }
 
+/// What `read` makes of the text, or nothing for `auto`.
+pub(crate) fn or_auto<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, ParseError>,
+) -> Result<Option<T>, ParseError> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    match read(text) {
+        Ok(value) => Ok(Some(value)),
+        Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or auto"))),
+    }
+}
+
 /// A switch: on or off.
 pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
         _ => Err(ParseError::new("true or false")),
     }
 }
@@ -129,6 +145,41 @@ pub(crate) fn choice(text: &str, words: &[&str]) -> Result<(), ParseError> {
         Ok(())
     } else {
         Err(one_of(words))
+    }
+}
+
+/// The path of a file.
+pub(crate) fn path(text: &str) -> Result<PathBuf, ParseError> {
+    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
+        return Err(ParseError::new("the path of a file"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A variable and its value.
+pub(crate) fn assignment(text: &str) -> Result<(OsString, OsString), ParseError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| ParseError::new("`NAME=VALUE`"))?;
+    if name.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("`NAME=VALUE`"));
+    }
+    Ok((name.into(), value.into()))
+}
+
+/// A directory, which need not be there.
+pub(crate) fn directory(text: &str) -> Result<PathBuf, ParseError> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("a directory"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Directories with commas between them, as gunicorn has it.
+pub(crate) fn directories(text: &str) -> Result<Vec<String>, ParseError> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    // the separator of `PYTHONPATH` cannot be part of a name
+    match parts.clone().find(|part| part.contains([':', '\0'])) {
+        Some(_) => Err(ParseError::new("directories without `:`")),
+        None => Ok(parts.map(str::to_owned).collect()),
     }
 }
 

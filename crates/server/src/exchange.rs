@@ -36,7 +36,8 @@ pub enum Received {
         /// Whether more follows.
         more: More,
     },
-    /// `http.disconnect`: the client has gone, or the response is complete.
+    /// `http.disconnect`: the client has gone, the response is complete, or the server stops and
+    /// has waited long enough for this response to end.
     Disconnect,
 }
 
@@ -158,6 +159,9 @@ enum Link {
     Up,
     /// It has said that it sends no more, and may have gone: only writing to it would tell.
     HalfClosed,
+    /// It is, but the server stops: `receive()` says that it has gone, so that the application ends
+    /// what it is at; what is sent until then still leaves.
+    Ending,
     Down,
 }
 
@@ -287,7 +291,7 @@ impl Exchange {
         }
         match link {
             Link::Up => {}
-            Link::Down => return Poll::Ready(Received::Disconnect),
+            Link::Ending | Link::Down => return Poll::Ready(Received::Disconnect),
             Link::HalfClosed => {
                 // Nothing else can come any more, so this is what there is to receive.
                 let waiting = state.go_down();
@@ -489,6 +493,23 @@ impl Exchange {
             drop(state);
             receivers.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// The server stops, and the application is to end its response: `receive()` says
+    /// `http.disconnect` from now on.
+    pub(crate) fn ask_to_end(&self) {
+        let mut state = self.lock();
+        if state.link == Link::Up {
+            state.link = Link::Ending;
+            let receivers = mem::take(&mut state.receivers);
+            drop(state);
+            receivers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Whether the server has asked for the end of the response.
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        self.lock().link == Link::Ending
     }
 
     /// Everything that can leave now. Nothing while a response has a head and no body message yet.

@@ -128,10 +128,14 @@ pub struct Options {
 pub enum DrainPhase {
     /// Serving.
     Serving = 0,
+    /// Serving, also new connections; every response says `connection: close`.
+    Announcing = 1,
     /// No new connections; requests in flight finish, idle connections are closed.
-    Draining = 1,
+    Draining = 2,
+    /// Applications whose response has begun and does not end are told that nobody listens.
+    EndingStreams = 3,
     /// Every connection is cut.
-    Cut = 2,
+    Cut = 4,
 }
 
 /// What all connections share.
@@ -181,7 +185,9 @@ impl<A: App> Service<A> {
     pub fn phase(&self) -> DrainPhase {
         match self.phase.load(Ordering::Relaxed) {
             0 => DrainPhase::Serving,
-            1 => DrainPhase::Draining,
+            1 => DrainPhase::Announcing,
+            2 => DrainPhase::Draining,
+            3 => DrainPhase::EndingStreams,
             _ => DrainPhase::Cut,
         }
     }

@@ -6,7 +6,7 @@
 //! if it had been told to.
 //!
 //! ```text
-//! supervisor -> worker   setup (with a memfd that holds the settings), drain, quit
+//! supervisor -> worker   setup (with a memfd that holds the settings), announce, drain, quit
 //! worker -> supervisor   ready, failed { message }, recycle
 //! ```
 //!
@@ -36,6 +36,8 @@ const MESSAGE_LIMIT: usize = 6 * FAILURE_LIMIT + 1024;
 /// What a worker is told after its set-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
+    /// Go on serving, but let every response say that its connection ends with it.
+    Announce,
     /// Finish what is running, take nothing new, then exit with 0.
     Drain,
     /// Exit now.
@@ -50,6 +52,7 @@ pub enum Order {
 pub(crate) enum ToWorker {
     /// The settings are in the memfd that comes with this message.
     Setup,
+    Announce,
     Drain,
     Quit,
 }
@@ -96,7 +99,9 @@ impl WorkerControl {
         match (serde_json::from_slice(&bytes)?, attached) {
             (ToWorker::Setup, Some(settings)) => read_settings(settings),
             (ToWorker::Setup, None) => Err(invalid("settings are missing from the set-up message")),
-            (ToWorker::Drain | ToWorker::Quit, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+            (ToWorker::Announce | ToWorker::Drain | ToWorker::Quit, _) => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
         }
     }
 
@@ -107,6 +112,7 @@ impl WorkerControl {
             Received::Nothing => Ok(None),
             Received::End => Ok(Some(Order::SupervisorGone)),
             Received::Message(bytes, _) => match serde_json::from_slice(&bytes)? {
+                ToWorker::Announce => Ok(Some(Order::Announce)),
                 ToWorker::Drain => Ok(Some(Order::Drain)),
                 ToWorker::Quit => Ok(Some(Order::Quit)),
                 ToWorker::Setup => Err(invalid("settings came twice")),

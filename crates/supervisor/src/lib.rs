@@ -10,19 +10,25 @@
 mod control;
 mod error;
 pub mod exit;
+mod identity;
 mod inherited;
+mod pid_file;
 pub mod policy;
 mod run;
 mod scoreboard;
+mod service_manager;
 mod signals;
 mod sockets;
 mod spawn;
 mod sys;
 
 pub use control::{Order, WorkerControl};
-pub use error::{BindError, InheritError};
+pub use error::{BindError, IdentityError, InheritError, PidFileError};
+pub use identity::Identity;
 pub use inherited::{Inherited, WORKER_VARIABLE};
+pub use pid_file::PidFile;
 pub use run::{SupervisorOptions, run};
 pub use scoreboard::{LATENCY_BUCKETS, MAX_SLOTS, Phase, Scoreboard, Slot, monotonic_ns};
+pub use service_manager::ServiceManager;
 pub use sockets::{Listener, ListenerKind, activated, bind_all};
 pub use spawn::WorkerCommand;

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 use crate::control::{self, FromWorker, Report, SupervisorControl, ToWorker};
 use crate::exit;
-use crate::policy::{Action, Event, Exit, Pid, Policy, PolicySettings};
+use crate::policy::{Action, Event, Exit, KILL_MARGIN, Pid, Policy, PolicySettings};
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
+use crate::service_manager::{Limits, ServiceManager};
 use crate::signals::{Request, Signals};
 use crate::sockets::Listener;
 use crate::spawn::{self, Place, WorkerCommand};
@@ -28,7 +29,7 @@ use crate::sys::descriptor::watch;
 const LOG: &str = "rsgi";
 
 /// How the workers are run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SupervisorOptions {
     /// How many workers there should be, at least 1 and less than [`MAX_SLOTS`].
     pub workers: usize,
@@ -38,8 +39,12 @@ pub struct SupervisorOptions {
     pub setup: serde_json::Value,
     /// How long a worker may take to finish what is running; `None` is no limit.
     pub timeout_graceful_shutdown: Option<Duration>,
+    /// How long the workers go on accepting once a stop was asked for.
+    pub shutdown_delay: Duration,
     /// How long a worker may take until it is ready; `None` is no limit.
     pub timeout_worker_startup: Option<Duration>,
+    /// Who wants to be told how it goes.
+    pub service_manager: Option<ServiceManager>,
 }
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
@@ -92,6 +97,8 @@ struct Supervisor {
     policy: Policy,
     workers: BTreeMap<Pid, Running>,
     started: Instant,
+    service_manager: Option<ServiceManager>,
+    limits: Limits,
 }
 
 impl Supervisor {
@@ -106,17 +113,29 @@ impl Supervisor {
                 workers: options.workers,
                 slots,
                 graceful: options.timeout_graceful_shutdown,
+                delay: options.shutdown_delay,
                 startup: options.timeout_worker_startup,
                 seed: monotonic_ns() ^ u64::from(std::process::id()),
             }),
             workers: BTreeMap::new(),
             started: Instant::now(),
+            service_manager: options.service_manager,
+            limits: Limits {
+                start: options.timeout_worker_startup.map(|limit| limit + KILL_MARGIN),
+                // Twice the margin: the killed worker has to be reaped, too.
+                stop: options
+                    .timeout_graceful_shutdown
+                    .map(|limit| options.shutdown_delay + limit + 2 * KILL_MARGIN),
+            },
         })
     }
 
     async fn serve(mut self, mut signals: Signals) -> u8 {
         let mut outcome = self.handle(Event::Tick);
         loop {
+            if let Some(service_manager) = &mut self.service_manager {
+                service_manager.tell(self.policy.summary(), self.limits);
+            }
             if let Some(code) = outcome {
                 return code;
             }
@@ -130,6 +149,7 @@ impl Supervisor {
     /// deaths must be seen as part of the stop. Reports come before deaths: they are the cause.
     async fn turn(&mut self, signals: &mut Signals) -> Option<u8> {
         let deadline = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
+        let keep_alive = self.service_manager.as_ref().and_then(ServiceManager::next_keep_alive);
         tokio::select! {
             biased;
             request = signals.requests.next() => self.request(request),
@@ -138,6 +158,10 @@ impl Supervisor {
             }
             () = signals.children.changed() => self.reap(),
             () = sleep_until(deadline) => self.handle(Event::Tick),
+            () = sleep_until(keep_alive) => {
+                self.service_manager.as_mut().map(ServiceManager::keep_alive);
+                None
+            }
         }
     }
 
@@ -165,6 +189,7 @@ impl Supervisor {
                     Action::Spawn { slot, index, generation } => {
                         events.push_back(self.spawn(Place { slot, index }, generation));
                     }
+                    Action::Announce { pid } => self.order(pid, &ToWorker::Announce),
                     Action::Drain { pid } => self.order(pid, &ToWorker::Drain),
                     Action::Quit { pid } => self.order(pid, &ToWorker::Quit),
                     Action::Terminate { pid } => {

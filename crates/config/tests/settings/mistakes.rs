@@ -60,14 +60,14 @@ fn a_file_for_the_access_log_gets_a_hint() {
 
 #[test]
 fn all_problems_of_all_sources_are_reported_together() {
-    let line = "--hsot x --port 99999 --reload --header nonsense --header bad main.py --uds";
+    let line = "--hsot x --port 99999 --zzz --header nonsense --header bad main.py --uds";
     let variables =
         [("RSGI_LOG_LEVEL", "loud"), ("WEB_CONCURRENCY", "many"), ("RSGI_THREADS", "4")];
     let expected = "\
 error: 9 problems with the settings
   --uds: a value is missing
   unknown option `--hsot`; did you mean --host?
-  unknown option `--reload`
+  unknown option `--zzz`
   --port: expected a port: a whole number from 0 to 65535, got `99999`
   --header: expected `NAME:VALUE`, got `nonsense`
   --header: expected `NAME:VALUE`, got `bad`

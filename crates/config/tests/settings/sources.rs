@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use rsgi_config::{Config, load};
+use rsgi_config::{Config, Surroundings, load};
 
 use crate::{config, config_with, mistake, notices};
 
@@ -153,8 +153,14 @@ fn the_application_may_stand_anywhere() {
 fn text_that_is_not_utf8_is_refused() {
     let bad = || OsString::from_vec(b"\xff".to_vec());
     let arguments = ["--app-dir".into(), bad(), "m:a".into()];
-    let error = load(arguments, &|name| (name == "RSGI_HOST").then(bad)).expect_err("not UTF-8");
-    let expected = "error: 2 problems with the settings\n  \
-                    --app-dir: expected UTF-8, got `\u{fffd}`\n  RSGI_HOST: expected UTF-8\n";
+    let surroundings = Surroundings {
+        variables: [("RSGI_HOST".into(), bad()), ("RSGI_ENV_FILE".into(), bad())].into(),
+        directory: "/no/such/directory".into(),
+        python: Vec::new(),
+    };
+    let error = load(arguments, &surroundings).expect_err("not UTF-8");
+    let expected = "error: 3 problems with the settings\n  \
+                    --app-dir: expected UTF-8, got `\u{fffd}`\n  \
+                    RSGI_ENV_FILE: expected UTF-8\n  RSGI_HOST: expected UTF-8\n";
     assert!(error.to_string().starts_with(expected), "{error}");
 }

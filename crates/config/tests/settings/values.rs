@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rsgi_config::{ByteSize, Config, Lifespan, LogLevel};
+use rsgi_config::{Account, ByteSize, Config, Lifespan, LogLevel};
 
 use crate::{config, config_with, mistake};
 
@@ -22,6 +22,31 @@ fn durations_are_seconds_or_have_a_unit() {
         let config = config(&format!("--timeout-keep-alive {text} m:a"));
         assert_eq!(config.http.timeout_keep_alive, expected, "{text}");
     }
+}
+
+#[test]
+fn streams_have_a_third_of_the_grace_unless_it_is_said() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let table = [
+        ("", seconds(10)),
+        ("--timeout-graceful-shutdown 60", seconds(20)),
+        ("--timeout-stream-shutdown auto --timeout-graceful-shutdown 60", seconds(20)),
+        ("--timeout-stream-shutdown 5 --timeout-graceful-shutdown 60", seconds(5)),
+        ("--timeout-stream-shutdown 0", seconds(0)),
+        ("--timeout-stream-shutdown none", None),
+    ];
+    for (line, expected) in table {
+        let config = config(&format!("{line} m:a"));
+        assert_eq!(config.workers.timeout_stream_shutdown, expected, "{line}");
+    }
+}
+
+#[test]
+fn users_and_groups_are_names_or_numbers() {
+    let workers = config("-u www-data -g 33 --pid run/app.pid m:a").workers;
+    assert_eq!(workers.user, Some(Account::Name("www-data".to_owned())));
+    assert_eq!(workers.group, Some(Account::Id(33)));
+    assert_eq!(workers.pid, Some("run/app.pid".into()));
 }
 
 #[test]
@@ -167,6 +192,14 @@ fn every_setting_says_what_it_allows() {
         ("--timeout-keep-alive", &["x", "5d", "-1", "1.2.3", ".", "nan", "inf"], duration),
         ("--timeout-keep-alive", &["8785h", "999999999999999999999"], "a time of at most 366 days"),
         ("--timeout-graceful-shutdown", &["x"], duration),
+        ("--pid", &["run/"], "the path of a file"),
+        ("--user", &["4294967295", "12x", "a:b"], "a name or a number"),
+        ("--group", &["1x"], "a name or a number"),
+        (
+            "--timeout-stream-shutdown",
+            &["x"],
+            "seconds, or a number with ms, s, m or h, or none, or auto",
+        ),
         ("--timeout-request-header", &["x"], duration),
         ("--timeout-request-header", &["0", "0ms"], "more than 0 seconds"),
         ("--timeout-worker-startup", &["x"], duration),
@@ -196,10 +229,10 @@ fn every_setting_says_what_it_allows() {
             &["Content-Length:1"],
             "a header that the server does not write itself, unlike content-length",
         ),
-        ("--loop", &["trio"], "one of auto, asyncio, uvloop"),
-        ("--http", &["2"], "one of auto, h11, httptools"),
+        ("--loop", &["trio"], "one of auto, asyncio, uvloop, zuvloop, rloop, winloop"),
+        ("--http", &["2"], "one of auto, h11, httptools, zttp, 1"),
         ("--ws", &["none"], "one of auto, websockets, websockets-sansio, wsproto"),
-        ("--interface", &["wsgi"], "one of auto, asgi3"),
+        ("--interface", &["wsgi"], "one of auto, asgi3, asgi"),
     ];
     for (flag, values, expected) in table {
         for value in *values {

@@ -206,7 +206,10 @@ impl Active {
             }
         }
         match output.end {
-            OutputEnd::Open => applied,
+            OutputEnd::Open => {
+                self.end_stream(service);
+                applied
+            }
             OutputEnd::Abandoned => Applied::Abandoned,
             OutputEnd::Disconnected => Applied::Disconnected,
             OutputEnd::Complete(trailers) => {
@@ -216,6 +219,14 @@ impl Active {
                 self.response = Response::Complete;
                 Applied::Complete
             }
+        }
+    }
+
+    /// Asks the application to end a response that has begun, once the shutdown has come that far.
+    pub(super) fn end_stream<A: App>(&self, service: &Service<A>) {
+        let has_begun = matches!(self.response, Response::Started(_));
+        if has_begun && service.phase() >= DrainPhase::EndingStreams {
+            self.exchange.ask_to_end();
         }
     }
 
@@ -239,7 +250,7 @@ impl Active {
         };
         if framing == ResponseFraming::UntilClose
             || head.persistence() == Persistence::Close
-            || service.phase() >= DrainPhase::Draining
+            || service.phase() >= DrainPhase::Announcing
             || !self.can_discard_content(unused)
         {
             self.persistence = Persistence::Close;
@@ -360,7 +371,7 @@ impl Active {
     /// What the log says about an application that ended too early. Exceptions have been logged by
     /// the application's own side.
     pub(super) fn report_abandoned(&self) {
-        if self.exchange.outcome() == Some(Outcome::Returned) {
+        if self.exchange.outcome() == Some(Outcome::Returned) && !self.exchange.is_asked_to_end() {
             if self.exchange.has_started() {
                 log::error!("ASGI callable returned without completing response.");
             } else {

@@ -58,6 +58,9 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How a connection begins that speaks HTTP/2 by prior knowledge (RFC 9113, section 3.4): made to
 /// look like the whole head of a request that no HTTP/1 server takes.
 const HTTP2_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+/// How long a drain waits for the first request of a connection: it was accepted a moment ago, its request is
+/// under way, and unlike on a used connection no client expects that it has to be sent again.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 /// Buffers above this size are given back when a connection becomes idle.
 const IDLE_BUFFER: usize = 4096;
 
@@ -77,6 +80,8 @@ struct Connection<T, A: App> {
     unread: usize,
     /// Whether a request has been answered.
     is_reused: bool,
+    /// Whether a drain waits for the first request, for [`FIRST_REQUEST_GRACE`].
+    last_call: LastCall,
     /// Whether the client has said that it sends no more.
     is_half_closed: bool,
     /// How many requests have been answered in this turn.
@@ -84,6 +89,12 @@ struct Connection<T, A: App> {
     /// This connection, for the exchanges that wait for their application.
     outlet: Weak<dyn Outlet>,
     is_registered: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LastCall {
+    NotYet,
+    Given,
 }
 
 enum Phase {
@@ -127,6 +138,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             deadline: Deadline::default(),
             unread: 0,
             is_reused: false,
+            last_call: LastCall::NotYet,
             is_half_closed: false,
             served: 0,
             is_registered: false,
@@ -177,9 +189,6 @@ impl<T: Transport, A: App> Connection<T, A> {
                     .set(clock.now().checked_add(self.service().options.keep_alive_timeout));
             }
         }
-        if self.service().phase() >= DrainPhase::Draining && !self.has_head_bytes() {
-            return self.close(Close::Clean);
-        }
         self.read_head(cx, clock)
     }
 
@@ -199,7 +208,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             return Progress::Done;
         }
         // Empty lines are not a head's beginning; the first head's time runs from the connection's.
-        let begins = self.is_reused
+        let begins = (self.is_reused || self.last_call == LastCall::Given)
             && !self.has_head_bytes()
             && data.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if begins || self.deadline.is_unset() {
@@ -215,6 +224,16 @@ impl<T: Transport, A: App> Connection<T, A> {
     }
 
     fn wait_for_head(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
+        // Only now: a request that has come already is answered.
+        if self.service().phase() >= DrainPhase::Draining && !self.has_head_bytes() {
+            if self.is_reused {
+                return self.close(Close::Clean);
+            }
+            if self.last_call == LastCall::NotYet {
+                self.last_call = LastCall::Given;
+                self.deadline.set(clock.now().checked_add(FIRST_REQUEST_GRACE));
+            }
+        }
         if self.deadline.is_unset() {
             // A new connection: its first byte belongs to its first head.
             self.deadline.set(clock.now().checked_add(self.service().options.head_timeout));
@@ -300,6 +319,9 @@ impl<T: Transport, A: App> Connection<T, A> {
                     Applied::Abandoned => return self.abandon(clock),
                     Applied::Disconnected => return self.lose(clock),
                 }
+            } else {
+                // A client that does not read must not keep the application from hearing of it.
+                active.end_stream(&self.entry.service);
             }
             let Phase::Exchange(active) = &mut self.phase else {
                 return Progress::Again;

@@ -55,7 +55,12 @@ pub(super) struct Rollout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Running,
-    Stopping { code: u8, since: Duration },
+    /// `drain_at` is set as long as the workers still accept.
+    Stopping {
+        code: u8,
+        since: Duration,
+        drain_at: Option<Duration>,
+    },
     Exited,
 }
 
@@ -105,6 +110,7 @@ impl Policy {
         }
         self.now = now.max(self.now);
         self.take(event, &mut actions);
+        self.end_delay(&mut actions);
         self.enforce_deadlines(&mut actions);
         match self.mode {
             Mode::Running => {
@@ -130,8 +136,12 @@ impl Policy {
             Stage::Killed => None,
         });
         let of_seats = self.seats.iter().map(|seat| seat.respawn_at).filter(|_| running);
+        let drain_at = match self.mode {
+            Mode::Stopping { drain_at, .. } => drain_at,
+            Mode::Running | Mode::Exited => None,
+        };
         // What is past and still there waits for an event, such as a slot becoming free.
-        of_workers.chain(of_seats).filter(|&at| at > self.now).min()
+        of_workers.chain(of_seats).chain(drain_at).filter(|&at| at > self.now).min()
     }
 
     fn take(&mut self, event: Event, actions: &mut Vec<Action>) {
@@ -154,7 +164,7 @@ impl Policy {
             Event::StopRequested => match self.mode {
                 Mode::Running => {
                     actions.push(Action::Log(Notice::Stopping));
-                    self.stop(exit::CLEAN, actions);
+                    self.stop_after_delay(actions);
                 }
                 // `timeout` and a terminal send the same stop twice: to the process and to its group.
                 Mode::Stopping { since, .. } if self.now.saturating_sub(since) < SAME_STOP => {}
@@ -374,23 +384,53 @@ impl Policy {
         }
     }
 
+    /// Whoever serves does so a little longer, so that a load balancer can notice.
+    fn stop_after_delay(&mut self, actions: &mut Vec<Action>) {
+        let is_ready = |worker: &Worker| matches!(worker.stage, Stage::Ready { .. });
+        if self.settings.delay.is_zero() || !self.workers.iter().any(is_ready) {
+            return self.stop(exit::CLEAN, actions);
+        }
+        let delay = self.settings.delay;
+        self.enter_stopping(exit::CLEAN, Some(self.now.saturating_add(delay)));
+        actions.push(Action::Log(Notice::Announcing { delay }));
+        for worker in self.workers.iter().filter(|worker| is_ready(worker)) {
+            actions.extend(worker.pid.map(|pid| Action::Announce { pid }));
+        }
+        self.send_away(|worker| !is_ready(worker), actions);
+    }
+
+    /// Closes the listeners and drains once the delay of a stop is over.
+    fn end_delay(&mut self, actions: &mut Vec<Action>) {
+        if let Mode::Stopping { drain_at, .. } = &mut self.mode
+            && drain_at.take_if(|at| *at <= self.now).is_some()
+        {
+            actions.push(Action::CloseListeners);
+            self.send_away(|_| true, actions);
+        }
+    }
+
     fn stop(&mut self, code: u8, actions: &mut Vec<Action>) {
-        self.enter_stopping(code, actions);
+        self.enter_stopping(code, None);
+        actions.push(Action::CloseListeners);
         self.send_away(|_| true, actions);
     }
 
-    fn enter_stopping(&mut self, code: u8, actions: &mut Vec<Action>) {
-        self.mode = Mode::Stopping { code, since: self.now };
+    fn enter_stopping(&mut self, code: u8, drain_at: Option<Duration>) {
+        self.mode = Mode::Stopping { code, since: self.now, drain_at };
         self.rollout = None;
         self.reload = None;
-        actions.push(Action::CloseListeners);
     }
 
     /// Stops without draining: who is ready may still exit by itself, for a moment.
     fn quit(&mut self, actions: &mut Vec<Action>) {
         if self.mode == Mode::Running {
             actions.push(Action::Log(Notice::Quitting));
-            self.enter_stopping(exit::CLEAN, actions);
+            self.enter_stopping(exit::CLEAN, Some(self.now));
+        }
+        if let Mode::Stopping { drain_at, .. } = &mut self.mode
+            && drain_at.take().is_some()
+        {
+            actions.push(Action::CloseListeners);
         }
         let limit = self.now + EXIT_LIMIT;
         for worker in &mut self.workers {

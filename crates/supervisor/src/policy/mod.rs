@@ -28,6 +28,8 @@
 //!            StopRequested, failed start-up, crash loop       no worker left
 //! Running ------------------------------------------> Stopping -------------> Exited
 //!
+//! Stopping: Announce ---- the delay is over, or there is none: CloseListeners, Drain ----> (above)
+//!
 //! Rollout:  replacement Spawn ---- ready ----> old one Drain ---- exited ----> next
 //!                  '---- failed: the old one stays, the rest of a reload is dropped
 //! ```
@@ -40,12 +42,15 @@
 //!   worker too many, which is what a memory limit has room for. None begins while a worker is starting anyway.
 //! - A worker that dies is replaced at once; when it dies again, after a delay that doubles (see
 //!   `backoff`). A worker that stayed ready for [`STABLE`] clears its index's record.
+//! - A stop that was asked for begins with the delay in which the workers still serve; nothing is
+//!   started or replaced any more. Every other end, and a stop while no worker is ready, has none.
 //! - If no worker ever became ready, the first failed start ends everything: nothing was working
 //!   that could be kept, and whoever started us should learn of it.
 
 mod backoff;
 mod machine;
 mod notice;
+mod summary;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -55,6 +60,7 @@ use std::time::Duration;
 
 pub use machine::Policy;
 pub use notice::{Notice, Reason};
+pub use summary::{Condition, Summary};
 
 /// A worker that was ready for this long is healthy: its earlier deaths are forgotten.
 pub const STABLE: Duration = Duration::from_secs(60);
@@ -76,7 +82,7 @@ pub const RECYCLE_RETRY: Duration = Duration::from_secs(30);
 pub type Pid = u32;
 
 /// What the policy is to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PolicySettings {
     /// How many workers there should be at first.
     pub workers: usize,
@@ -84,6 +90,8 @@ pub struct PolicySettings {
     pub slots: usize,
     /// How long a draining worker may take; `None` is no limit.
     pub graceful: Option<Duration>,
+    /// How long the workers go on accepting once a stop was asked for.
+    pub delay: Duration,
     /// How long a worker may take to become ready; `None` is no limit.
     pub startup: Option<Duration>,
     /// What the jitter of the back-off grows from.
@@ -165,6 +173,11 @@ pub enum Action {
         index: usize,
         /// Which start of a worker this is, rising.
         generation: u32,
+    },
+    /// Order a worker to announce the end in its responses and to serve on.
+    Announce {
+        /// Which.
+        pid: Pid,
     },
     /// Order a worker to drain.
     Drain {

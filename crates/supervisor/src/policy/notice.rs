@@ -40,6 +40,7 @@ pub enum Notice {
     CrashLoop { last: String },
     StartupFailed,
     Stopping,
+    Announcing { delay: Duration },
     Quitting,
     Forcing,
 }
@@ -68,6 +69,7 @@ impl Notice {
             | Self::Reloaded
             | Self::ScaledTo { .. }
             | Self::Stopping
+            | Self::Announcing { .. }
             | Self::Quitting => Level::Info,
         }
     }
@@ -158,6 +160,11 @@ impl fmt::Display for Notice {
             Self::Stopping => {
                 f.write_str("Shutting down, waiting for workers (CTRL+C to force quit)")
             }
+            Self::Announcing { delay } => write!(
+                f,
+                "Accepting connections for another {} s (--shutdown-delay)",
+                delay.as_secs_f64()
+            ),
             Self::Quitting => f.write_str("Received SIGQUIT, shutting down without draining"),
             Self::Forcing => f.write_str("Forced to quit, killing the workers"),
         }

@@ -59,6 +59,7 @@ impl Story {
             graceful: Some(GRACE),
             startup: Some(STARTUP),
             seed: 1,
+            ..PolicySettings::default()
         });
         story.on(Event::Tick);
         story
@@ -145,6 +146,7 @@ fn one_worker_per_index_is_started_in_the_lowest_slots() {
         graceful: None,
         startup: None,
         seed: 0,
+        ..PolicySettings::default()
     });
     assert_eq!(story.on(Event::Tick), [spawn(0, 0, 1), spawn(1, 1, 2), spawn(2, 2, 3)]);
     assert_eq!(story.on(Event::Tick), []);
@@ -196,6 +198,7 @@ fn a_program_that_cannot_be_executed_stops_everything_with_3() {
         graceful: None,
         startup: None,
         seed: 0,
+        ..PolicySettings::default()
     });
     story.refuse = true;
     let actions = story.on(Event::Tick);
@@ -238,6 +241,7 @@ fn no_start_up_limit_means_none() {
         graceful: None,
         startup: None,
         seed: 0,
+        ..PolicySettings::default()
     });
     story.on(Event::Tick);
     assert_eq!(story.policy.next_deadline(), None);
@@ -413,6 +417,7 @@ fn no_graceful_limit_means_none() {
         graceful: None,
         startup: None,
         seed: 0,
+        ..PolicySettings::default()
     });
     story.on(Event::Tick);
     story.ready(1);
@@ -428,6 +433,7 @@ fn limits_without_end_do_not_overflow() {
         graceful: Some(Duration::MAX),
         startup: Some(Duration::MAX),
         seed: 0,
+        ..PolicySettings::default()
     });
     story.now = seconds(5);
     story.on(Event::Tick);
@@ -531,6 +537,7 @@ fn a_worker_that_exists_only_after_the_stop_is_told_to_leave() {
         graceful: Some(GRACE),
         startup: None,
         seed: 0,
+        ..PolicySettings::default()
     });
     policy.on(Event::Tick, Duration::ZERO);
     policy.on(Event::StopRequested, Duration::ZERO);
@@ -557,6 +564,119 @@ fn how_a_draining_worker_ended_is_logged_loudly_only_if_it_crashed() {
         assert_eq!(log, [Notice::Finished { index: 0, pid: pid(1), exit }]);
         assert_eq!(log[0].level(), level, "{exit}");
     }
+}
+
+// --- stop with a delay ---
+
+const DELAY: Duration = Duration::from_secs(10);
+
+impl Story {
+    /// Like [`Story::serving`], with a shutdown delay, at second 100.
+    fn with_delay(workers: usize) -> Self {
+        let mut story = Self::serving(workers);
+        story.policy.settings.delay = DELAY;
+        story.wait(seconds(100));
+        story
+    }
+}
+
+fn announce(generation: u32) -> Action {
+    Action::Announce { pid: pid(generation) }
+}
+
+#[test]
+fn a_delayed_stop_announces_first_and_closes_and_drains_behind_the_delay() {
+    let mut story = Story::with_delay(2);
+    assert_eq!(story.on(Event::StopRequested), [announce(1), announce(2)]);
+    assert_eq!(story.wait(seconds(9)), []);
+    assert_eq!(story.wait_for_deadline(), [Action::CloseListeners, drain(1), drain(2)]);
+    assert_eq!(story.now, seconds(100) + DELAY);
+    assert_eq!(story.exits(1), []);
+    assert_eq!(story.wait_for_deadline(), [kill(2)], "the grace begins behind the delay");
+    assert_eq!(story.now, seconds(100) + DELAY + GRACE + KILL_MARGIN);
+    assert_eq!(story.crashes(2), [Action::Exit { code: exit::CLEAN }]);
+}
+
+#[test]
+fn a_delayed_stop_says_how_long_it_accepts() {
+    let mut story = Story::with_delay(1);
+    let lines: Vec<String> =
+        story.log(Event::StopRequested).iter().map(ToString::to_string).collect();
+    assert_eq!(lines[1], "Accepting connections for another 10 s (--shutdown-delay)");
+}
+
+#[test]
+fn the_delay_is_for_those_who_serve() {
+    let mut story = Story::with_delay(2);
+    story.on(Event::WorkerWantsRecycle { pid: pid(1) });
+    assert_eq!(story.on(Event::StopRequested), [announce(1), announce(2), terminate(3)]);
+    let mut story = Story::starting(1);
+    story.policy.settings.delay = DELAY;
+    let now = [Action::CloseListeners, terminate(1)];
+    assert_eq!(story.on(Event::StopRequested), now, "nobody has ever been sent here");
+}
+
+#[test]
+fn a_stop_of_the_servers_own_has_no_delay() {
+    let mut story = Story::with_delay(12);
+    for generation in 1..=9 {
+        story.crashes(generation);
+    }
+    let actions = story.crashes(10);
+    assert!(actions.contains(&Action::CloseListeners), "{actions:?}");
+}
+
+#[test]
+fn who_dies_during_the_delay_is_not_replaced_and_the_last_one_ends_it() {
+    let mut story = Story::with_delay(2);
+    story.on(Event::StopRequested);
+    assert_eq!(story.crashes(1), []);
+    assert_eq!(story.crashes(2), [Action::Exit { code: exit::CLEAN }]);
+}
+
+#[test]
+fn a_second_stop_during_the_delay_forces() {
+    let mut story = Story::with_delay(1);
+    story.on(Event::StopRequested);
+    story.now += SAME_STOP / 2;
+    assert_eq!(story.on(Event::StopRequested), [], "the same one again");
+    story.now += SAME_STOP;
+    assert_eq!(story.on(Event::StopRequested), [kill(1)]);
+    assert_eq!(story.crashes(1), [Action::Exit { code: exit::CLEAN }]);
+}
+
+#[test]
+fn quit_during_the_delay_closes_and_does_not_wait_for_its_end() {
+    let mut story = Story::with_delay(1);
+    story.on(Event::StopRequested);
+    let quit = [Action::CloseListeners, Action::Quit { pid: pid(1) }];
+    assert_eq!(story.on(Event::QuitRequested), quit);
+    assert_eq!(story.wait_for_deadline(), [kill(1)]);
+    assert_eq!(story.now, seconds(100) + EXIT_LIMIT);
+    assert_eq!(story.wait(DELAY), []);
+}
+
+#[test]
+fn a_worker_that_is_replaced_has_no_delay() {
+    let mut story = Story::with_delay(1);
+    story.on(Event::ReloadRequested);
+    assert_eq!(story.ready(2), [drain(1)]);
+    story.exits(1);
+    story.on(Event::ScaleUp);
+    story.ready(3);
+    assert_eq!(story.on(Event::ScaleDown), [drain(3)]);
+}
+
+#[test]
+fn a_death_beside_a_worker_that_drains_for_long_is_replaced_at_once() {
+    let mut reloading = Story::serving(2);
+    reloading.on(Event::ReloadRequested);
+    assert_eq!(reloading.ready(3), [drain(1)]);
+    assert_eq!(reloading.crashes(2), [spawn(1, 1, 4)]);
+
+    let mut scaling = Story::serving(3);
+    assert_eq!(scaling.on(Event::ScaleDown), [drain(3)]);
+    assert_eq!(scaling.crashes(1), [spawn(0, 0, 4)]);
 }
 
 // --- reload ---
@@ -817,6 +937,7 @@ fn without_a_free_slot_a_replacement_waits_until_one_is_free() {
         graceful: None,
         startup: None,
         seed: 0,
+        ..PolicySettings::default()
     });
     story.on(Event::Tick);
     for generation in 1..=3 {
@@ -828,6 +949,37 @@ fn without_a_free_slot_a_replacement_waits_until_one_is_free() {
     assert_eq!(story.on(Event::ReloadRequested), []);
     assert_eq!(story.policy.next_deadline(), None, "waiting for a slot needs no timer");
     assert_eq!(story.exits(3), [spawn(2, 0, 5)]);
+}
+
+// --- summary ---
+
+#[test]
+fn the_summary_follows_the_life_of_the_server() {
+    use Condition::{Reloading, Running, Starting, Stopping};
+    let mut story = Story::starting(2);
+    let expect = |story: &Story, condition, ready, processes| {
+        let expected = Summary { condition, ready, wanted: 2, processes };
+        assert_eq!(story.policy.summary(), expected);
+    };
+    expect(&story, Starting, 0, 2);
+    story.on(Event::ReloadRequested);
+    expect(&story, Starting, 0, 2);
+    story.ready(1);
+    expect(&story, Reloading, 1, 2);
+    story.ready(2);
+    for (new, old) in [(3, 1), (4, 2)] {
+        expect(&story, Reloading, 2, 3);
+        story.ready(new);
+        expect(&story, Reloading, 2, 3);
+        story.exits(old);
+    }
+    expect(&story, Running, 2, 2);
+    story.policy.settings.delay = DELAY;
+    story.on(Event::StopRequested);
+    expect(&story, Stopping, 2, 2);
+    story.wait(DELAY);
+    story.exits(3);
+    expect(&story, Stopping, 0, 1);
 }
 
 // --- nonsense ---
@@ -883,6 +1035,10 @@ fn the_invariants_hold_for_random_lives() {
                 11 => Event::ScaleUp,
                 12 => Event::ScaleDown,
                 13 if pick(10) == 0 => Event::StopRequested,
+                14 if pick(10) == 0 => {
+                    story.policy.settings.delay = DELAY;
+                    Event::StopRequested
+                }
                 _ => {
                     story.now = story.policy.next_deadline().unwrap_or(story.now + seconds(20));
                     Event::Tick

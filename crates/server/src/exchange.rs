@@ -26,6 +26,9 @@ use thiserror::Error;
 /// use the same number.
 pub const HIGH_WATER: usize = 64 * 1024;
 
+/// In how many pieces: small ones cost more than their length.
+const PIECES: usize = 1024;
+
 /// What `receive()` gives.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
@@ -272,13 +275,13 @@ impl Exchange {
             return Poll::Ready(Received::Disconnect);
         }
         if let Some(data) = inbound.chunks.pop_front() {
-            let was_full = inbound.length >= HIGH_WATER;
+            let was_full = !inbound.has_room();
             inbound.length -= data.len();
             let last = inbound.chunks.is_empty() && inbound.end == InboundEnd::Arrived;
             if last {
                 inbound.end = InboundEnd::Delivered;
             }
-            let wake = was_full && inbound.length < HIGH_WATER;
+            let wake = was_full && inbound.has_room();
             let message = Received::Body { data, more: More::from(!last) };
             if wake {
                 state.wake_connection();
@@ -462,8 +465,7 @@ impl Exchange {
 
     /// Whether more content would be taken now.
     pub(crate) fn has_room(&self) -> bool {
-        let state = self.lock();
-        state.inbound.length < HIGH_WATER
+        self.lock().inbound.has_room()
     }
 
     /// Whether the application has asked for content.
@@ -542,6 +544,13 @@ impl Exchange {
     /// How the application's call ended, if it has.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.lock().outcome
+    }
+}
+
+impl Inbound {
+    /// Whether the application keeps up.
+    fn has_room(&self) -> bool {
+        self.length < HIGH_WATER && self.chunks.len() < PIECES
     }
 }
 

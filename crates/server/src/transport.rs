@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,16 +28,29 @@ impl Transport for tokio::net::UnixStream {}
 
 impl Transport for tokio::io::DuplexStream {}
 
-/// A transport with bytes that have been read from it already.
+/// A transport with bytes that have been read from it already. Counts what is written.
 #[derive(Debug)]
 pub(crate) struct Rewound<T> {
     read: BytesMut,
     io: T,
+    written: Arc<AtomicU64>,
 }
 
 impl<T> Rewound<T> {
     pub(crate) fn new(read: BytesMut, io: T) -> Self {
-        Self { read, io }
+        Self { read, io, written: Arc::default() }
+    }
+
+    /// How many bytes have been written; goes on counting.
+    pub(crate) fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
+    fn count(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = polled {
+            self.written.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        polled
     }
 }
 
@@ -70,7 +85,8 @@ impl<T: Transport> AsyncWrite for Rewound<T> {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, data)
+        let polled = Pin::new(&mut self.io).poll_write(cx, data);
+        self.count(polled)
     }
 
     fn poll_write_vectored(
@@ -78,7 +94,8 @@ impl<T: Transport> AsyncWrite for Rewound<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.count(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

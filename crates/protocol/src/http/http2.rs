@@ -21,6 +21,17 @@ pub struct PseudoFields<'b> {
     pub authority: Option<&'b [u8]>,
 }
 
+/// A request, as over HTTP/1.1.
+#[derive(Debug)]
+pub struct ReadRequest<'b> {
+    /// The target.
+    pub target: Target<'b>,
+    /// The fields as an application sees them.
+    pub fields: Vec<Field<'b>>,
+    /// Whether the client waits for a `100` before it sends content.
+    pub expects_continue: bool,
+}
+
 /// Reads a request: its target, and its fields as an application sees them. `:authority` comes
 /// first, as `host`, in the place of any other; the crumbs of a cookie come last, as the one
 /// `cookie` that is written into `cookie` (RFC 9113, section 8.2.3).
@@ -29,7 +40,7 @@ pub fn read_request<'b>(
     fields: impl Iterator<Item = (&'b str, &'b [u8])>,
     limits: &HeadLimits,
     cookie: &'b mut Vec<u8>,
-) -> Result<(Target<'b>, Vec<Field<'b>>), RequestError> {
+) -> Result<ReadRequest<'b>, RequestError> {
     if pseudo.method == "CONNECT" {
         return Err(RequestError::MethodNotImplemented);
     }
@@ -47,6 +58,7 @@ pub fn read_request<'b>(
         }
         read.push(Field { name: "host", value: authority });
     }
+    let mut expects_continue = false;
     let mut crumbs = 0_usize;
     for (name, value) in fields {
         match name {
@@ -62,7 +74,15 @@ pub fn read_request<'b>(
                 crumbs = crumbs.saturating_add(1);
                 cookie.extend_from_slice(value);
             }
-            _ => read.push(Field { name, value }),
+            _ => {
+                if name == "expect" {
+                    if !value.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(RequestError::InvalidExpectation);
+                    }
+                    expects_continue = true;
+                }
+                read.push(Field { name, value });
+            }
         }
     }
     if !read.iter().any(|field| field.name == "host") {
@@ -74,7 +94,7 @@ pub fn read_request<'b>(
     if crumbs > 0 {
         read.push(Field { name: "cookie", value: cookie });
     }
-    Ok((target, read))
+    Ok(ReadRequest { target, fields: read, expects_continue })
 }
 
 #[cfg(test)]
@@ -90,18 +110,22 @@ mod tests {
         let fields = fields.iter().map(|(name, value)| (*name, value.as_bytes()));
         let limits = HeadLimits { fields: 4, target: 20, ..HeadLimits::default() };
         let mut cookie = Vec::new();
-        let (target, fields) = read_request(pseudo, fields, &limits, &mut cookie)?;
+        let ReadRequest { target, fields, expects_continue } =
+            read_request(pseudo, fields, &limits, &mut cookie)?;
         let lossy = String::from_utf8_lossy;
         let mut text = format!("{}?{}", lossy(target.path), lossy(target.query));
         for field in fields {
             text.extend([" ", field.name, "=", &lossy(field.value)]);
+        }
+        if expects_continue {
+            text.push_str(" (waits)");
         }
         Ok(text)
     }
 
     #[test]
     fn requests_become_what_http_1_would_have_said() {
-        let cases: [(Given<'_>, &str); 6] = [
+        let cases: [(Given<'_>, &str); 7] = [
             (("GET", "/a?b", Some("x:1"), &[("q", "1")]), "/a?b host=x:1 q=1"),
             (("GET", "/", Some("x"), &[("host", "y")]), "/? host=x"),
             (("GET", "/", None, &[("host", "y")]), "/? host=y"),
@@ -111,6 +135,10 @@ mod tests {
                 "/? host=x q=1 cookie=a=1; b=2",
             ),
             (("GET", "/", Some("x"), &[("q", "1"), ("q", "2")]), "/? host=x q=1 q=2"),
+            (
+                ("PUT", "/", Some("x"), &[("expect", "100-Continue")]),
+                "/? host=x expect=100-Continue (waits)",
+            ),
         ];
         for (given, expected) in cases {
             assert_eq!(read(given).as_deref(), Ok(expected), "{given:?}");
@@ -119,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_http_1_refuses_is_refused() {
-        let cases: [(Given<'_>, RequestError); 10] = [
+        let cases: [(Given<'_>, RequestError); 11] = [
             (("CONNECT", "/", Some("x"), &[]), RequestError::MethodNotImplemented),
             (("GET", "*", Some("x"), &[]), RequestError::AsteriskTarget),
             (("GET", "a", Some("x"), &[]), RequestError::InvalidTarget),
@@ -128,6 +156,7 @@ mod tests {
             (("GET", "/01234567890123456789", Some("x"), &[]), RequestError::TargetTooLong),
             (("GET", "/", Some("u@x"), &[]), RequestError::InvalidHost),
             (("GET", "/", None, &[]), RequestError::MissingHost),
+            (("PUT", "/", Some("x"), &[("expect", "luck")]), RequestError::InvalidExpectation),
             (("GET", "/", None, &[("host", "x"), ("host", "x")]), RequestError::DuplicateHost),
             (
                 ("GET", "/", Some("x"), &[("a", ""), ("a", ""), ("a", ""), ("cookie", "")]),

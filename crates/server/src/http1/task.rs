@@ -8,7 +8,7 @@ use super::Connection;
 use crate::exchange::{Outlet, Written};
 use crate::http2::Http2Task;
 use crate::service::{App, ConnectionInfo, Service};
-use crate::transport::{Rewound, Transport};
+use crate::transport::Transport;
 
 /// The task of one connection. Resolves when it is closed.
 ///
@@ -16,8 +16,9 @@ use crate::transport::{Rewound, Transport};
 /// elsewhere than its first step writes it out then and there ([`Outlet`]).
 pub(crate) struct ConnectionTask<T: Transport, A: App> {
     connection: Arc<Mutex<Connection<T, A>>>,
-    /// Set once the client has turned out to speak HTTP/2.
-    http2: Option<Box<Http2Task<Rewound<T>, A>>>,
+    /// Set once the client has turned out to speak HTTP/2. What is left of `connection` keeps the
+    /// entry in the service's list.
+    http2: Option<Box<Http2Task<T, A>>>,
 }
 
 impl<T: Transport, A: App> ConnectionTask<T, A> {

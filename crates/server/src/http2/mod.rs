@@ -8,70 +8,90 @@ mod stream;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use h2::RecvStream;
 use h2::server::{Builder, Handshake, SendResponse};
-use http::Response;
-use http::StatusCode;
+use h2::{Reason, RecvStream};
 use rsgi_protocol::error::RequestError;
 use rsgi_protocol::http::Version;
 use rsgi_protocol::http::http2::{PseudoFields, read_request};
-use rsgi_protocol::http::response::ResponseHead;
 use tokio::time::Instant;
 
-use self::stream::{Admitted, Expectation, StreamTask, append, with_text_type};
+use self::stream::{Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer};
 use crate::deadline::Deadline;
-use crate::exchange::RequestLine;
-use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Request, Service};
-use crate::transport::Transport;
+use crate::exchange::{Exchange, RequestLine};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+use crate::transport::{Rewound, Transport};
 
 /// Streams that a client may have open at one time.
 const STREAMS: u32 = 128;
+/// Requests that are taken in before other connections get their turn.
+const BURST: usize = 32;
 /// How much content a stream, and all of them together, may send before their applications read.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What the stack keeps of one stream's response.
-const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a client resets before they are taken in ("rapid reset", CVE-2023-44487).
 const PENDING_RESETS: usize = 20;
-/// How long a client may take nothing of responses that are complete.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests that a client has abandoned and whose applications have not ended; above it, new ones
+/// are refused: resetting a stream must not make room for another application.
+const ABANDONED: usize = STREAMS as usize;
+/// How long a client that has been told to go may still begin streams, or stay without one: a round
+/// trip, in which it does not know yet.
+const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 
-type H2Connection<T> = h2::server::Connection<T, Bytes>;
-
-/// The task of one connection. Resolves when it is closed.
+/// The task of one connection, which its maker has entered with the service. Resolves when it is
+/// closed.
 pub(crate) struct Http2Task<T: Transport, A: App> {
     stage: Stage<T>,
     streams: FuturesUnordered<StreamTask<A>>,
-    /// Taken in, not yet with the application.
-    accepted: Vec<(http::Request<RecvStream>, SendResponse<Bytes>)>,
-    entry: Entry<A>,
+    /// Applications that go on although their client has left the stream.
+    abandoned: Vec<Arc<Exchange>>,
+    service: Arc<Service<A>>,
     peer: Arc<ConnectionInfo>,
     context: A::Connection,
-    /// For the hand-shake, and while no stream is open.
+    /// For the hand-shake, and while there is no stream to wait for.
     deadline: Deadline,
-    is_registered: bool,
-    is_draining: bool,
+    waits_for: WaitsFor,
+    /// How many bytes the client has taken.
+    written: Arc<AtomicU64>,
+    /// Since when the client knows, or could know, that this connection ends (GOAWAY).
+    leaving: Option<Instant>,
 }
 
 enum Stage<T: Transport> {
-    Handshake(Box<Handshake<T, Bytes>>),
-    Open(Box<H2Connection<T>>),
+    Handshake(Box<Handshake<Rewound<T>, Bytes>>),
+    Open(Box<h2::server::Connection<Rewound<T>, Bytes>>),
     Over,
 }
 
+/// What the deadline of a connection is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WaitsFor {
+    /// Nothing, or the hand-shake.
+    Other,
+    /// The next request.
+    Request,
+    /// That the client goes.
+    Leave,
+    /// That the client takes the rest of its responses, of which it has taken so much.
+    Reader { written: u64 },
+}
+
+type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
+
 impl<T: Transport, A: App> Http2Task<T, A> {
     /// `io` begins with the client's preface (RFC 9113, section 3.4).
-    pub(crate) fn new(io: T, service: &Arc<Service<A>>, peer: ConnectionInfo) -> Self {
+    pub(crate) fn new(io: Rewound<T>, service: &Arc<Service<A>>, peer: ConnectionInfo) -> Self {
         let context = service.app.connect(&peer);
         let options = &service.options;
         let mut deadline = Deadline::default();
         deadline.set(Instant::now().checked_add(options.head_timeout));
+        let written = io.written();
         let handshake = Builder::new()
             .max_concurrent_streams(STREAMS)
             .initial_window_size(STREAM_WINDOW)
@@ -83,90 +103,92 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         Self {
             stage: Stage::Handshake(Box::new(handshake)),
             streams: FuturesUnordered::new(),
-            accepted: Vec::new(),
-            entry: service.enter(),
+            abandoned: Vec::new(),
+            service: Arc::clone(service),
             peer: Arc::new(peer),
             context,
             deadline,
-            is_registered: false,
-            is_draining: false,
+            waits_for: WaitsFor::Other,
+            written,
+            leaving: None,
         }
-    }
-
-    fn service(&self) -> &Arc<Service<A>> {
-        &self.entry.service
     }
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Stage::Handshake(handshake) = &mut self.stage else {
             return Poll::Ready(());
         };
-        match Pin::new(handshake).poll(cx) {
-            Poll::Ready(Ok(connection)) => {
-                self.stage = Stage::Open(Box::new(connection));
-                self.deadline.set(None);
-            }
+        self.stage = match Pin::new(handshake).poll(cx) {
+            Poll::Ready(Ok(connection)) => Stage::Open(Box::new(connection)),
             Poll::Ready(Err(error)) => {
                 log::debug!("{}: the HTTP/2 handshake failed: {error}", self.peer);
-                self.stage = Stage::Over;
+                Stage::Over
             }
-            Poll::Pending => {
-                if self.deadline.poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                self.stage = Stage::Over;
-            }
-        }
+            Poll::Pending if self.deadline.poll(cx).is_pending() => return Poll::Pending,
+            Poll::Pending => Stage::Over,
+        };
+        self.deadline.set(None);
         Poll::Ready(())
     }
 
-    /// Reads and writes what there is. Returns whether the connection goes on.
-    fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Reads and writes what there is, and calls the application for at most `limit` requests.
+    /// Returns how many there were; `None` once the connection is over.
+    fn take_in(&mut self, limit: usize, cx: &mut Context<'_>) -> Option<usize> {
         let Stage::Open(connection) = &mut self.stage else {
-            return false;
+            return None;
         };
-        if !self.is_draining && self.entry.service.phase() >= DrainPhase::Draining {
-            self.is_draining = true;
-            connection.graceful_shutdown();
+        if limit == 0 {
+            return connection.poll_closed(cx).is_pending().then_some(0);
         }
-        while self.accepted.len() < STREAMS as usize {
+        // All of them first: the applications' first steps may take their time, and what they answer
+        // leaves with as few writes as possible.
+        let mut accepted = Vec::new();
+        while accepted.len() < limit {
             match connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok(accepted))) => self.accepted.push(accepted),
+                Poll::Ready(Some(Ok(stream))) => accepted.push(stream),
                 Poll::Ready(Some(Err(error))) => {
                     log::debug!("{}: the HTTP/2 connection ended: {error}", self.peer);
-                    return false;
+                    return None;
                 }
-                Poll::Ready(None) => return false,
+                Poll::Ready(None) => return None,
                 Poll::Pending => break,
             }
         }
-        true
-    }
-
-    /// Calls the application for what has been taken in.
-    fn start_streams(&mut self) -> bool {
-        let mut accepted = std::mem::take(&mut self.accepted);
-        let any = !accepted.is_empty();
-        let mut nobody = Context::from_waker(Waker::noop());
-        for (request, respond) in accepted.drain(..) {
-            let Some(mut task) = self.start(request, respond) else {
-                continue;
-            };
-            // Most responses are complete when the call returns; the others get a waker next.
-            if Pin::new(&mut task).poll(&mut nobody).is_pending() {
-                self.streams.push(task);
-            }
+        let count = accepted.len();
+        for stream in accepted {
+            self.start(stream);
         }
-        self.accepted = accepted;
-        any
+        Some(count)
     }
 
-    fn start(
+    fn start(&mut self, (request, mut respond): Accepted) {
+        let now = Instant::now();
+        if self.is_refusing(now) {
+            // The client may send it again, elsewhere (RFC 9113, section 8.7).
+            respond.send_reset(Reason::REFUSED_STREAM);
+        } else if let Some(mut task) = self.call(request, respond, now)
+            && !task.settle()
+        {
+            self.streams.push(task);
+        }
+    }
+
+    fn is_refusing(&mut self, now: Instant) -> bool {
+        if self.abandoned.len() >= ABANDONED {
+            self.abandoned.retain(|exchange| exchange.outcome().is_none());
+        }
+        let is_late = |since| now.saturating_duration_since(since) > GOAWAY_GRACE;
+        self.abandoned.len() >= ABANDONED || self.leaving.is_some_and(is_late)
+    }
+
+    /// Calls the application, unless the request is refused.
+    fn call(
         &self,
         request: http::Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
+        now: Instant,
     ) -> Option<StreamTask<A>> {
-        let service = self.service();
+        let service = &self.service;
         let options = &service.options;
         let (head, content) = request.into_parts();
         let is_head = head.method == http::Method::HEAD;
@@ -177,40 +199,36 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         };
         let fields = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let mut cookie = Vec::new();
-        let now = Instant::now();
-        let (target, fields) = match read_request(pseudo, fields, &options.head, &mut cookie) {
+        let read = read_request(pseudo, fields, &options.head, &mut cookie).and_then(|read| {
+            // The stack has checked that it is a number, and will check that it is right.
+            let declared = head.headers.get(http::header::CONTENT_LENGTH);
+            let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+            match options.body_limit {
+                Some(limit) if declared > Some(limit) => Err(RequestError::BodyTooLarge),
+                _ => Ok(read),
+            }
+        });
+        let read = match read {
             Ok(read) => read,
             Err(error) => {
                 service.rejections.report(&self.peer, error, now);
-                refuse(&mut respond, service, error.status(), &error.to_string(), is_head, now);
+                answer(&mut respond, service, error.status(), &error.to_string(), is_head);
                 return None;
             }
         };
         let is_logged = service.access_log().is_on();
-        let line = is_logged.then(|| RequestLine::new(pseudo.method, &target, "2"));
-        let has_content = !content.is_end_stream();
-        let declared = head.headers.get(http::header::CONTENT_LENGTH);
-        let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if let (Some(length), Some(limit)) = (declared, options.body_limit)
-            && length > limit
-        {
-            let error = RequestError::BodyTooLarge;
-            service.rejections.report(&self.peer, error, now);
-            refuse(&mut respond, service, error.status(), &error.to_string(), is_head, now);
-            return None;
-        }
+        let line = is_logged.then(|| RequestLine::new(pseudo.method, &read.target, "2"));
         if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
             service.log_access(&self.peer, line.as_ref(), 503);
-            refuse(&mut respond, service, 503, "Service Unavailable", is_head, now);
+            answer(&mut respond, service, 503, "Service Unavailable", is_head);
             return None;
         }
-        let expects = head.headers.get(http::header::EXPECT);
-        let expects = expects.is_some_and(|value| value.as_bytes() == b"100-continue");
+        let has_content = !content.is_end_stream();
         let task = StreamTask::new(Admitted {
             service: Arc::clone(service),
             peer: Arc::clone(&self.peer),
             content: has_content.then_some(content),
-            expectation: if expects && has_content {
+            expectation: if read.expects_continue && has_content {
                 Expectation::Unanswered
             } else {
                 Expectation::None
@@ -222,32 +240,56 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         });
         let request = Request {
             method: head.method.as_str(),
-            target,
+            target: read.target,
             version: Version::Http2,
-            fields: &fields,
+            fields: &read.fields,
             accepts_trailers: true,
         };
         service.app.call(&self.context, &request, task.exchange());
         Some(task)
     }
 
-    /// Waits for the next request of a client that has none, as long as it may be idle.
+    /// Tells the client to open no more streams (RFC 9113, section 6.8).
+    fn leave(&mut self) {
+        if self.leaving.is_none()
+            && let Stage::Open(connection) = &mut self.stage
+        {
+            self.leaving = Some(Instant::now());
+            connection.graceful_shutdown();
+        }
+    }
+
+    /// What a shutdown asks for.
+    fn follow_shutdown(&mut self) {
+        let phase = self.service.phase();
+        if phase >= DrainPhase::Draining {
+            self.leave();
+        }
+        if phase >= DrainPhase::EndingStreams {
+            self.streams.iter().for_each(StreamTask::end_stream);
+        }
+    }
+
+    /// Waits where no stream does: for the next request, or for responses that are complete to be
+    /// taken. Ready if the client keeps neither up.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Stage::Open(connection) = &mut self.stage else {
+        let Stage::Open(connection) = &self.stage else {
             return Poll::Ready(());
         };
-        if !self.streams.is_empty() {
-            self.deadline.set(None);
-            return Poll::Pending;
-        }
-        if self.deadline.is_unset() {
-            // Responses that are complete may still be on their way.
-            let patience = if connection.has_streams() {
-                STALL_TIMEOUT
-            } else {
-                self.entry.service.options.keep_alive_timeout
-            };
-            self.deadline.set(Instant::now().checked_add(patience));
+        let (waits_for, patience) = if !self.streams.is_empty() {
+            (WaitsFor::Other, None)
+        } else if connection.has_streams() {
+            let written = self.written.load(Ordering::Relaxed);
+            (WaitsFor::Reader { written }, Some(STALL_TIMEOUT))
+        } else if self.leaving.is_some() {
+            (WaitsFor::Leave, Some(GOAWAY_GRACE))
+        } else {
+            (WaitsFor::Request, Some(self.service.options.keep_alive_timeout))
+        };
+        if self.waits_for != waits_for || self.deadline.is_unset() {
+            self.waits_for = waits_for;
+            let at = patience.and_then(|patience| Instant::now().checked_add(patience));
+            self.deadline.set(at);
         }
         self.deadline.poll(cx)
     }
@@ -258,68 +300,41 @@ impl<T: Transport, A: App> Future for Http2Task<T, A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if !this.is_registered {
-            this.is_registered = true;
-            this.entry.register(cx.waker());
-        }
-        if this.service().phase() == DrainPhase::Cut || matches!(this.stage, Stage::Over) {
+        if this.service.phase() == DrainPhase::Cut {
             return Poll::Ready(());
         }
         if this.poll_handshake(cx).is_pending() {
             return Poll::Pending;
         }
+        this.follow_shutdown();
+        let mut left = BURST;
         loop {
-            if !this.take_in(cx) {
+            let Some(started) = this.take_in(left, cx) else {
                 return Poll::Ready(());
+            };
+            if left == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            let mut progressed = this.start_streams();
-            while let Poll::Ready(Some(())) = this.streams.poll_next_unpin(cx) {
+            left -= started;
+            let mut progressed = started > 0;
+            while let Poll::Ready(Some(abandoned)) = this.streams.poll_next_unpin(cx) {
+                this.abandoned.extend(abandoned);
                 progressed = true;
             }
             if progressed {
                 this.deadline.set(None);
                 continue;
             }
-            if this.poll_idle(cx).is_ready() {
-                this.deadline.set(None);
-                if this.is_draining {
-                    return Poll::Ready(());
-                }
-                // GOAWAY, and a moment for it to be read.
-                this.is_draining = true;
-                if let Stage::Open(connection) = &mut this.stage {
-                    connection.graceful_shutdown();
-                }
-                continue;
+            if this.poll_idle(cx).is_pending() {
+                return Poll::Pending;
             }
-            return Poll::Pending;
+            if this.waits_for != WaitsFor::Request {
+                return Poll::Ready(());
+            }
+            this.leave();
         }
     }
 }
 
 impl<T: Transport, A: App> Unpin for Http2Task<T, A> {}
-
-/// A response of the server's own to a request that the application does not see.
-fn refuse<A: App>(
-    respond: &mut SendResponse<Bytes>,
-    service: &Service<A>,
-    status: u16,
-    text: &str,
-    is_head: bool,
-    now: Instant,
-) {
-    let Ok(head) = ResponseHead::new(status) else {
-        return;
-    };
-    let head = with_text_type(head);
-    let date = service.date_line(now);
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-    append(response.headers_mut(), head.all_fields(service.server_fields(&date)));
-    // A client that has reset the stream does not want an answer.
-    if let Ok(mut send) = respond.send_response(response, is_head)
-        && !is_head
-    {
-        let _ = send.send_data(Bytes::copy_from_slice(text.as_bytes()), true);
-    }
-}

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,13 +21,17 @@ use crate::deadline::Deadline;
 use crate::exchange::{
     Exchange, HIGH_WATER, Outcome, Outlet, Output, OutputEnd, RequestLine, Written,
 };
-use crate::service::{App, ConnectionInfo, Service};
+use crate::service::{App, ConnectionInfo, DrainPhase, Service};
 
-/// How long a client may take nothing of a response that waits for it.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of a response that the application has finished.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the stack keeps of one stream's response.
+pub(super) const SEND_BUFFER: usize = 64 * 1024;
 /// The end of a response is handed over whole if it is at most this long: the stack keeps what the
 /// client's window has no room for.
 const HAND_OVER: usize = 16 * 1024;
+/// Pieces of content below this size are copied.
+const OWN_BUFFER: usize = 1024;
 
 /// A request that the server answers, before its application is called.
 pub(super) struct Admitted<A: App> {
@@ -124,17 +128,32 @@ impl<A: App> StreamTask<A> {
         &self.exchange
     }
 
+    /// Sends the response of an application that has answered inside its call, which most do.
+    /// Returns whether the task is over; if it is not, it has to be polled.
+    pub(super) fn settle(&mut self) -> bool {
+        // What would wait for this waker is registered anew when the task is polled.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let settled = self.take_output().and_then(|_| self.poll_send(&mut nobody));
+        let is_over = settled.is_err() || matches!(self.response, SendState::Ended);
+        if is_over {
+            self.finish();
+        }
+        is_over
+    }
+
     fn poll_steps(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Lost> {
         let mut is_registered = false;
         loop {
             let taken = self.take_output()?;
+            let waiting = self.queued;
             let sent = self.poll_send(cx)?;
             if matches!(self.response, SendState::Ended) {
                 // The rest of the content is of no use to anybody: dropping it tells the client to
                 // stop (RFC 9113, section 8.1).
                 return Ok(Poll::Ready(()));
             }
-            if self.poll_content(cx)? || (taken && sent.is_ready()) {
+            let has_moved = taken || self.queued < waiting;
+            if self.poll_content(cx)? || (has_moved && sent.is_ready()) {
                 continue;
             }
             if !is_registered {
@@ -149,15 +168,28 @@ impl<A: App> StreamTask<A> {
             if reset.is_ready() {
                 return Err(Lost);
             }
-            if sent.is_pending() {
+            if sent.is_pending() && self.is_sent_off() {
                 if self.stall.is_unset() {
                     self.stall.set(Instant::now().checked_add(STALL_TIMEOUT));
                 }
                 if self.stall.poll(cx).is_ready() {
-                    return self.cut(Reason::CANCEL);
+                    return Err(self.cut(Reason::CANCEL));
                 }
             }
             return Ok(Poll::Pending);
+        }
+    }
+
+    /// Whether the application has nothing more to add: only the client is waited for.
+    fn is_sent_off(&self) -> bool {
+        self.last.is_some() || self.exchange.is_complete() || self.exchange.outcome().is_some()
+    }
+
+    /// Asks the application to end a response that has begun, once the shutdown has come that far.
+    pub(super) fn end_stream(&self) {
+        let has_begun = matches!(self.response, SendState::Open(_));
+        if has_begun && self.service.phase() >= DrainPhase::EndingStreams {
+            self.exchange.ask_to_end();
         }
     }
 
@@ -178,6 +210,7 @@ impl<A: App> StreamTask<A> {
             self.queued += chunk.len();
             self.queue.push_back(chunk);
         }
+        let is_open = matches!(end, OutputEnd::Open);
         match end {
             OutputEnd::Open => {}
             OutputEnd::Complete(trailers) => {
@@ -189,6 +222,9 @@ impl<A: App> StreamTask<A> {
         }
         if let Some(head) = head {
             self.send_head(&head)?;
+        }
+        if is_open {
+            self.end_stream();
         }
         Ok(moved)
     }
@@ -228,12 +264,14 @@ impl<A: App> StreamTask<A> {
         while let Some(mut chunk) = self.queue.pop_front() {
             let mut room = chunk.len();
             if !is_short {
-                send.reserve_capacity(self.queued);
-                match send.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(granted))) => room = granted.min(room),
-                    Poll::Ready(Some(Err(_)) | None) => return Err(Lost),
-                    Poll::Pending => room = 0,
+                if send.capacity() == 0 {
+                    // Tells of more room only once: what there is already is asked for above.
+                    send.reserve_capacity(self.queued.min(SEND_BUFFER));
+                    if let Poll::Ready(Some(Err(_)) | None) = send.poll_capacity(cx) {
+                        return Err(Lost);
+                    }
                 }
+                room = send.capacity().min(room);
             }
             if room == 0 {
                 self.queue.push_front(chunk);
@@ -277,12 +315,16 @@ impl<A: App> StreamTask<A> {
             match content.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
                     self.expectation = Expectation::None;
-                    self.received += data.len() as u64;
+                    let count = data.len();
+                    self.received += count as u64;
                     if self.service.options.body_limit.is_some_and(|limit| self.received > limit) {
                         return self.refuse_content().map(|()| true);
                     }
-                    content.flow_control().release_capacity(data.len()).map_err(|_| Lost)?;
+                    content.flow_control().release_capacity(count).map_err(|_| Lost)?;
                     let is_last = content.is_end_stream();
+                    // A small piece would keep the whole buffer alive that it was read into.
+                    let is_small = count < OWN_BUFFER;
+                    let data = if is_small { Bytes::copy_from_slice(&data) } else { data };
                     self.exchange.feed(data, is_last);
                     if is_last {
                         self.content = None;
@@ -325,7 +367,7 @@ impl<A: App> StreamTask<A> {
 
     /// The application has ended without completing its response.
     fn abandon(&mut self) -> Result<(), Lost> {
-        if self.exchange.outcome() == Some(Outcome::Returned) {
+        if self.exchange.outcome() == Some(Outcome::Returned) && !self.exchange.is_asked_to_end() {
             if self.exchange.has_started() {
                 log::error!("ASGI callable returned without completing response.");
             } else {
@@ -339,25 +381,21 @@ impl<A: App> StreamTask<A> {
     /// A response of the server's own where none has begun; otherwise the stream is cut, so that
     /// the client can tell.
     fn answer(&mut self, status: u16, text: &str) -> Result<(), Lost> {
-        self.queue.clear();
-        self.queued = 0;
-        let (SendState::Waiting, Ok(head)) = (&self.response, ResponseHead::new(status)) else {
-            return self.cut(Reason::INTERNAL_ERROR).map(|_| ());
-        };
-        if !self.is_head {
-            self.queue.push_back(Bytes::copy_from_slice(text.as_bytes()));
-            self.queued = text.len();
+        if !matches!(self.response, SendState::Waiting) {
+            return Err(self.cut(Reason::INTERNAL_ERROR));
         }
-        self.last = Some(FieldBlock::default());
-        self.send_head(&with_text_type(head))
+        self.status = status;
+        self.response = SendState::Ended;
+        answer(&mut self.respond, &self.service, status, text, self.is_head);
+        Ok(())
     }
 
-    fn cut(&mut self, reason: Reason) -> Result<Poll<()>, Lost> {
+    fn cut(&mut self, reason: Reason) -> Lost {
         match mem::replace(&mut self.response, SendState::Ended) {
             SendState::Open(mut send) => send.send_reset(reason),
             SendState::Waiting | SendState::Ended => self.respond.send_reset(reason),
         }
-        Err(Lost)
+        Lost
     }
 
     /// The end: the application hears of it if it has not seen the whole response off.
@@ -376,16 +414,17 @@ impl<A: App> StreamTask<A> {
 }
 
 impl<A: App> Future for StreamTask<A> {
-    type Output = ();
+    /// The exchange, if the client has left an application that is still at it.
+    type Output = Option<Arc<Exchange>>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match self.poll_steps(cx) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let left = match self.poll_steps(cx) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(())) => {}
-            Err(Lost) => self.exchange.disconnect(),
-        }
+            Ok(Poll::Ready(())) => None,
+            Err(Lost) => Some(Arc::clone(&self.exchange)),
+        };
         self.finish();
-        Poll::Ready(())
+        Poll::Ready(left.filter(|exchange| exchange.outcome().is_none()))
     }
 }
 
@@ -398,14 +437,34 @@ impl<A: App> Drop for StreamTask<A> {
     }
 }
 
-/// Fields of the server's own responses.
-pub(super) fn with_text_type(mut head: ResponseHead) -> ResponseHead {
-    // A constant, and valid.
-    let _ = head.push(b"content-type", b"text/plain; charset=utf-8");
-    if head.status() == 503 {
-        let _ = head.push(b"retry-after", b"1");
+/// A response of the server's own.
+pub(super) fn answer<A: App>(
+    respond: &mut SendResponse<Bytes>,
+    service: &Service<A>,
+    status: u16,
+    text: &str,
+    is_head: bool,
+) {
+    let Ok(head) = ResponseHead::new(status) else {
+        return;
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+    let date = service.date_line(Instant::now());
+    let fields = response.headers_mut();
+    append(fields, head.all_fields(service.server_fields(&date)));
+    let text_type = HeaderValue::from_static("text/plain; charset=utf-8");
+    fields.insert(http::header::CONTENT_TYPE, text_type);
+    fields.insert(http::header::CONTENT_LENGTH, text.len().into());
+    if status == 503 {
+        fields.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    head
+    // A client that has reset the stream does not want an answer.
+    if let Ok(mut send) = respond.send_response(response, is_head)
+        && !is_head
+    {
+        let _ = send.send_data(Bytes::copy_from_slice(text.as_bytes()), true);
+    }
 }
 
 /// Adds fields whose names and values have been checked, by rules that are stricter than HTTP/2's.

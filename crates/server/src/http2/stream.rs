@@ -31,7 +31,7 @@ pub(super) const SEND_BUFFER: usize = 64 * 1024;
 /// client's window has no room for.
 const HAND_OVER: usize = 16 * 1024;
 /// Pieces of content below this size are copied.
-const OWN_BUFFER: usize = 1024;
+const OWN_BUFFER: usize = 4096;
 
 /// A request that the server answers, before its application is called.
 pub(super) struct Admitted<A: App> {
@@ -129,12 +129,12 @@ impl<A: App> StreamTask<A> {
     }
 
     /// Sends the response of an application that has answered inside its call, which most do.
-    /// Returns whether the task is over; if it is not, it has to be polled.
+    /// Returns whether the task is over; if it is not, or the client has gone, it has to be polled.
     pub(super) fn settle(&mut self) -> bool {
         // What would wait for this waker is registered anew when the task is polled.
         let mut nobody = Context::from_waker(Waker::noop());
         let settled = self.take_output().and_then(|_| self.poll_send(&mut nobody));
-        let is_over = settled.is_err() || matches!(self.response, SendState::Ended);
+        let is_over = settled.is_ok() && matches!(self.response, SendState::Ended);
         if is_over {
             self.finish();
         }

@@ -1,5 +1,8 @@
 //! Clients that do not mean well: what they cost is bounded, and others are served.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
 use rsgi_server::Received;
 
 use crate::peer::{Peer, get};
@@ -97,6 +100,29 @@ async fn a_reset_makes_no_room_for_another_application() {
     assert_eq!(frames.iter().find(refused).expect("refused").payload, [0, 0, 0, 7]);
     assert!(frames.iter().any(|frame| frame.stream == 1003 && frame.payload == b"fine"));
     drop(calls);
+    stage.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn not_even_a_reset_that_comes_with_its_request_does() {
+    let (kept, calls) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let (keep, count) = (Arc::clone(&kept), Arc::clone(&calls));
+    // It begins its response at once, and never ends.
+    let stage = Stage::new(TestApp::eager(move |call| {
+        count.fetch_add(1, Ordering::Relaxed);
+        call.start(200, &[]).expect("first");
+        call.part("part").expect("started");
+        keep.lock().expect("no panic").push(call);
+    }));
+    let mut raw = Raw::new(&stage).await;
+    for number in 0..200 {
+        let (stream, both) = (2 * number + 1, [ask, |id| frame(RST_STREAM, 0, id, CANCEL)]);
+        assert!(raw.send(&both.map(|message| message(stream)).concat()).await);
+        until_idle().await;
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 128);
+    kept.lock().expect("no panic").clear();
+    raw.rest().await;
     stage.settle().await;
 }
 

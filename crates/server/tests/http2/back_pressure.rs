@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rsgi_server::Flow;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::peer::{Peer, get, head, piece, request, reset_reason, room, whole};
 use crate::support::{Call, Stage, TestApp, until_idle};
@@ -138,7 +138,9 @@ async fn is_cut_after_30_seconds(stage: Stage, mut peer: Peer, app_waits: Option
     let (response, _) = peer.send(get("/"), false).await;
     let mut content = head(response).await.into_body();
     let error = loop {
-        match content.data().await.expect("no end") {
+        // What comes is not given back to the window.
+        let piece = timeout(Duration::from_secs(600), content.data()).await.expect("an end");
+        match piece.expect("no whole response") {
             Ok(_) => {}
             Err(error) => break error,
         }

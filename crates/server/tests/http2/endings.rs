@@ -1,9 +1,12 @@
 //! Clients that leave, applications that end early, connections that are idle.
 
+use std::future::poll_fn;
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::Reason;
 use rsgi_server::{Received, SendError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::peer::{Peer, get, head, piece, request, reset_reason, whole};
 use crate::raw::{GOAWAY, Raw};
@@ -139,8 +142,9 @@ async fn a_response_does_not_wait_for_content_that_nobody_wants() {
     let mut peer = Peer::new(&stage).await;
     let (response, mut stream) = peer.send(request("POST", "/", &[]), true).await;
     assert_eq!(whole(response).await.expect("a response").text(), "early");
-    let reason = std::future::poll_fn(|cx| stream.poll_reset(cx)).await.expect("a reset");
-    assert_eq!(reason, Reason::NO_ERROR);
+    let reset = poll_fn(|cx| stream.poll_reset(cx));
+    let reason = timeout(Duration::from_secs(600), reset).await.expect("an end");
+    assert_eq!(reason.expect("a reset"), Reason::NO_ERROR);
     assert_eq!(stage.requests_in_flight(), 0);
     drop((peer, stream));
     stage.settle().await;

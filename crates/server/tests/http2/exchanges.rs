@@ -1,12 +1,14 @@
 //! Requests and their responses.
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use http::StatusCode;
 use rsgi_protocol::http::head::Version;
 use rsgi_server::Received;
+use tokio::time::timeout;
 
 use crate::peer::{Peer, get, head, piece, request, whole};
 use crate::support::{Call, Stage, TestApp, until_idle};
@@ -144,7 +146,8 @@ async fn trailers_come_behind_the_content() {
 }
 
 async fn interim(response: &mut ResponseFuture) -> StatusCode {
-    let interim = poll_fn(|cx| response.poll_informational(cx)).await;
+    let interim = poll_fn(|cx| response.poll_informational(cx));
+    let interim = timeout(Duration::from_secs(600), interim).await.expect("something");
     interim.expect("an interim response").expect("no error").status()
 }
 

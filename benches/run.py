@@ -82,7 +82,7 @@ class Run:
                 for scenario in scenarios:
                     # Backwards every second round: what slows down slows nobody in particular.
                     for server in self.servers[:: -1 if number % 2 else 1]:
-                        if server.runs_python or scenario.with_hyper:
+                        if takes_part(server, scenario):
                             self._throughput(server, scenario, number, extra)
         python_servers = [server for server in self.servers if server.runs_python]
         if "balance" in self.only:
@@ -97,6 +97,9 @@ class Run:
             return False
         if scenario.needs_redis and not has_redis:
             self._fail(f"{scenario.title}: redis-server is not installed")
+            return False
+        if scenario.streams and shutil.which("h2load") is None:
+            self._fail(f"{scenario.title}: h2load is not installed")
             return False
         return True
 
@@ -151,6 +154,12 @@ class Run:
     def _fail(self, what: str) -> None:
         self.results.failures.append(what)
         print(f"NOT MEASURED  {what}", flush=True)
+
+
+def takes_part(server: Server, scenario: Scenario) -> bool:
+    """Return whether a server is measured in a scenario."""
+    speaks = server.speaks_http2 or not scenario.streams
+    return speaks and (server.runs_python or scenario.with_hyper)
 
 
 def prepare(options: argparse.Namespace) -> None:

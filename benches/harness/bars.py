@@ -12,6 +12,8 @@ from harness.scenarios import SCENARIOS
 USUAL = 64  # connections: enough to keep a worker busy, few enough not to measure the queue
 CPU_LIMITS = {"hyper": 1.25, "granian": 0.5, "uvicorn": 0.42}
 ACCESS_LOG_LIMIT = 1.10
+HTTP2_LIMITS = {("http2-100", 8): 0.45, ("http2-1", 16): 0.4}  # against granian
+HTTP2_HYPER_US = 3.0  # above bare hyper, at 100 streams on each connection
 RATE_LIMITS = {"granian": 1.10, "uvicorn": 1.22}
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 18, 14
 QUICK_P99_MS = 2.0
@@ -39,6 +41,7 @@ def judge(results: Results) -> list[Bar]:
     rows = results.rows()
     return [
         *_cpu(rows),
+        *_http2(rows),
         *_fastapi(rows),
         *_messages(rows),
         *_balance(results),
@@ -56,8 +59,8 @@ def _limit(group: int, promise: str, value: float | None, limit: float, unit: st
 Rows = dict[tuple[str, str, int], Row]
 
 
-def _cost(rows: Rows, scenario: str, server: str) -> float | None:
-    row = rows.get((scenario, server, USUAL))
+def _cost(rows: Rows, scenario: str, server: str, connections: int = USUAL) -> float | None:
+    row = rows.get((scenario, server, connections))
     return row.cpu_us if row else None
 
 
@@ -74,6 +77,16 @@ def _cpu(rows: Rows) -> Iterator[Bar]:
         ratio = _ratio(_cost(rows, scenario, "rsgi"), own)
         promise = f"access log on, to {place}, CPU per request against off"
         yield _limit(1, promise, ratio, ACCESS_LOG_LIMIT, "x")
+
+
+def _http2(rows: Rows) -> Iterator[Bar]:
+    for (scenario, connections), limit in HTTP2_LIMITS.items():
+        own, peer = (_cost(rows, scenario, server, connections) for server in ("rsgi", "granian"))
+        promise = f"{scenario}, CPU per request against granian"
+        yield _limit(1, promise, _ratio(own, peer), limit, "x")
+    own, peer = (_cost(rows, "http2-100", server, 8) for server in ("rsgi", "hyper"))
+    more = own - peer if own is not None and peer is not None else None
+    yield _limit(1, "http2-100, CPU per request above hyper", more, HTTP2_HYPER_US, " us")
 
 
 def _fastapi(rows: Rows) -> Iterator[Bar]:

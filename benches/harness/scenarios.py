@@ -33,6 +33,7 @@ class Scenario:
     connections: tuple[int, ...] = (64,)
     access_log: AccessLog = AccessLog.OFF
     with_hyper: bool = False
+    streams: int = 0  # HTTP/2, so many at a time on each connection; 0 is HTTP/1.1
     needs_redis: bool = False
 
 
@@ -78,6 +79,18 @@ SCENARIOS = (
         connections=(FEW_CONNECTIONS,),
     ),
     Scenario("streaming", "Streamed response, 16 x 4 KB", "streaming:app", b"x", 64 * KIB),
+    Scenario(
+        *("http2-100", "HTTP/2, 100 streams at a time on each", "bare:app", HELLO, len(HELLO)),
+        connections=(8,),
+        with_hyper=True,
+        streams=100,
+    ),
+    Scenario(
+        *("http2-1", "HTTP/2, one stream at a time on each", "bare:app", HELLO, len(HELLO)),
+        connections=(16,),
+        with_hyper=True,
+        streams=1,
+    ),
     Scenario("sleep", "5 x `asyncio.sleep(0)`", "waiting:app", b"done", 4, path="/sleep"),
     Scenario("executor", "`run_in_executor`", "waiting:app", b"done", 4, path="/executor"),
     Scenario(

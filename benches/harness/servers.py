@@ -25,6 +25,7 @@ KEEP_ALIVE_SECONDS = 600  # nobody may close what the load generator holds
 BACKLOG = 4096
 MOST_CONNECTIONS = 20_000  # two servers stop accepting at 1,000 and at the backlog if not told
 START_SECONDS = 30
+HTTP2_PEERS = ("granian", "hypercorn")  # those that speak it without TLS
 STOP_SECONDS = 10
 # What a user's shell may have set, and every server would obey.
 FOREIGN_SETTINGS = re.compile(r"(RSGI|UVICORN|GRANIAN|GUNICORN)_|WEB_CONCURRENCY$|PORT$|PYTHON")
@@ -46,6 +47,7 @@ class Launch:
     port: int
     workers: int = 1
     access_log: bool = False
+    http2: bool = False  # by prior knowledge
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Server:
     version: str
     command: Callable[[Launch], list[str]]
     runs_python: bool = True
+    speaks_http2: bool = False
 
 
 def _peer(name: str) -> str:
@@ -78,7 +81,8 @@ def _granian(launch: Launch) -> list[str]:
     # Back-pressure counts open connections, idle ones too: a worker takes no more than that. The
     # header timeout ends idle ones; 60 s is the most it takes.
     return [
-        *(_peer("granian"), "--interface", "asgi", "--loop", "auto", "--http", "1"),
+        *(_peer("granian"), "--interface", "asgi", "--loop", "auto"),
+        *("--http", "2" if launch.http2 else "1"),
         *("--port", str(launch.port), "--workers", str(launch.workers)),
         *("--http1-header-read-timeout", "60000", "--backlog", str(BACKLOG)),
         *("--backpressure", str(MOST_CONNECTIONS)),
@@ -157,22 +161,27 @@ def participants(names: list[str], rsgi: str, hyper: str | None) -> list[Server]
         if name == "hyper":
             binary = hyper or _build("hyper")
             found.append(
-                Server(name, "bare hyper, no Python", _hyper_version(), _fixed(binary), False)
+                Server(name, "bare hyper, no Python", _hyper_version(), _fixed(binary), False, True)
             )
         elif name == "rsgi":
-            found.append(Server(name, name, rsgi_version(rsgi), _rsgi(rsgi)))
+            found.append(Server(name, name, rsgi_version(rsgi), _rsgi(rsgi), speaks_http2=True))
         else:
             try:
                 version = metadata.version(name)
             except metadata.PackageNotFoundError:
                 print(f"{name}: skipped, not installed beside {sys.executable}")
                 continue
-            found.append(Server(name, titles.get(name, name), version, peers[name]))
+            found.append(
+                Server(
+                    *(name, titles.get(name, name), version, peers[name]),
+                    speaks_http2=name in HTTP2_PEERS,
+                )
+            )
     return found
 
 
 def _fixed(binary: str) -> Callable[[Launch], list[str]]:
-    return lambda launch: [binary, str(launch.port)]
+    return lambda launch: [binary, str(launch.port), *(("2",) if launch.http2 else ())]
 
 
 def rsgi_version(executable: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import processes
+from harness import h2load, processes
 from harness.scenarios import AccessLog, Scenario
 from harness.servers import Cores, Launch, Server, free_port, request, running, websocket_load
 
@@ -60,7 +60,11 @@ def wrk_command(
 
 
 def generate(port: int, scenario: Scenario, connections: int, seconds: float, cores: Cores) -> Load:
-    """Run the load generator to its end: wrk, or for WebSockets our own."""
+    """Run the load generator to its end: wrk, h2load for HTTP/2, our own for WebSockets."""
+    if scenario.streams:
+        words = h2load.command(port, scenario.path, connections, scenario.streams, cores.load)
+        found = h2load.run([*words, "--duration", f"{max(1, round(seconds))}"], seconds + 60)
+        return Load(found.requests, found.seconds, found.p50_us, found.p99_us, found.errors)
     if scenario.message:
         command = [
             *("taskset", "-c", str(cores.load), websocket_load(), str(port)),
@@ -76,7 +80,13 @@ def generate(port: int, scenario: Scenario, connections: int, seconds: float, co
     return Load(**json.loads(ended.stderr.strip().splitlines()[-1]))
 
 
-def _verify(port: int, scenario: Scenario) -> None:
+def _verify(port: int, scenario: Scenario, cores: Cores) -> None:
+    if scenario.streams:
+        words = h2load.command(port, scenario.path, 1, 1, cores.load)
+        found = h2load.run([*words, "--requests", "1"], 10)
+        if (found.ok, found.data) != (1, scenario.answer_length):
+            raise RuntimeError(f"answered with {found.data} bytes, {found.errors} errors")
+        return
     body = b"x" * scenario.upload if scenario.upload else None
     status, answer = request(port, scenario.path, body)
     if status != 200 or len(answer) != scenario.answer_length:
@@ -118,7 +128,7 @@ def measure(
     """Start a server, warm it up, and measure it at each number of connections."""
     port = free_port()
     logs = scenario.access_log is not AccessLog.OFF
-    launch = Launch(scenario.app, port, access_log=logs)
+    launch = Launch(scenario.app, port, access_log=logs, http2=scenario.streams > 0)
     samples: list[Sample] = []
     lines: list[int] = []
     served = 0
@@ -126,7 +136,7 @@ def measure(
         _log_sink(scenario.access_log, cores.load, lines) as sink,
         running(server.command(launch), port, [cores.server], extra, sink) as pid,
     ):
-        _verify(port, scenario)
+        _verify(port, scenario, cores)
         levels = scenario.connections
         warm_up = min(WARM_UP_CONNECTIONS, levels[-1])
         served += generate(port, scenario, warm_up, 1, cores).requests

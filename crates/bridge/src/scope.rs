@@ -101,8 +101,12 @@ impl ScopeTemplate {
         let path = with_root_path(&self.root_path, decode_path(target.path));
         let raw_path = with_raw_root_path(&self.raw_root_path, target.path);
         scope.set_item(intern!(py, "asgi"), self.asgi.bind(py).copy()?)?;
-        if request.version == Version::Http10 {
-            scope.set_item(intern!(py, "http_version"), intern!(py, "1.0"))?;
+        match request.version {
+            Version::Http10 => {
+                scope.set_item(intern!(py, "http_version"), intern!(py, "1.0"))?;
+            }
+            Version::Http11 => {}
+            Version::Http2 => scope.set_item(intern!(py, "http_version"), intern!(py, "2"))?,
         }
         scope.set_item(intern!(py, "method"), method(py, request.method))?;
         scope.set_item(intern!(py, "scheme"), &connection.scheme)?;
@@ -167,7 +171,7 @@ fn method<'py>(py: Python<'py>, method: &str) -> Bound<'py, PyString> {
 struct Extensions {
     http10: Py<PyDict>,
     http11: Py<PyDict>,
-    /// HTTP/1.1, to a client that takes trailers.
+    /// HTTP/1.1 to a client that takes trailers, and HTTP/2.
     with_trailers: Py<PyDict>,
 }
 
@@ -190,7 +194,7 @@ impl Extensions {
         match (request.version, request.accepts_trailers) {
             (Version::Http10, _) => self.http10.bind(py),
             (Version::Http11, false) => self.http11.bind(py),
-            (Version::Http11, true) => self.with_trailers.bind(py),
+            (Version::Http11, true) | (Version::Http2, _) => self.with_trailers.bind(py),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::values;
 const LOOP: &str = "workers run rsgi's own event loop";
 const PARSER: &str = "there is one HTTP implementation";
 const GRAMMAR: &str = "requests are judged by RFC 9112";
-const HTTP2: &str = "rsgi speaks HTTP/1.1";
+const HTTP2: &str = "HTTP/2 needs no setting and has none";
 const ONE_CLASS: &str = "there is one kind of worker";
 const NO_THREADS: &str = "there is one event loop per worker and no thread count; use --workers";
 const NO_RELOAD: &str = "source files are not watched; SIGHUP replaces the workers";

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use rsgi_protocol::http::Target;
 use rsgi_protocol::http::cycle::{MessageError, More, ResponseCycle, Trailers};
 use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::response::ResponseHead;
@@ -24,6 +25,9 @@ use thiserror::Error;
 /// How many bytes may wait in one direction before its producer has to wait; uvicorn and asyncio
 /// use the same number.
 pub const HIGH_WATER: usize = 64 * 1024;
+
+/// In how many pieces: small ones cost more than their length.
+const PIECES: usize = 1024;
 
 /// What `receive()` gives.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +83,7 @@ pub struct RequestLine {
     pub method: Box<str>,
     /// The target as the client sent it, without a query's separator where there is no query.
     pub target: Box<str>,
-    /// `1.0` or `1.1`; empty for a WebSocket.
+    /// `1.0`, `1.1` or `2`; empty for a WebSocket.
     pub http_version: &'static str,
 }
 
@@ -92,6 +96,15 @@ impl RequestLine {
     /// Whether the request asks for a WebSocket.
     pub(crate) fn is_websocket(&self) -> bool {
         self.http_version.is_empty()
+    }
+
+    pub(crate) fn new(method: &str, target: &Target<'_>, http_version: &'static str) -> Self {
+        let mut text = String::from_utf8_lossy(target.path).into_owned();
+        if !target.query.is_empty() {
+            text.push('?');
+            text.push_str(&String::from_utf8_lossy(target.query));
+        }
+        Self { method: method.into(), target: text.into_boxed_str(), http_version }
     }
 }
 
@@ -272,13 +285,13 @@ impl Exchange {
             return Poll::Ready(Received::Disconnect);
         }
         if let Some(data) = inbound.chunks.pop_front() {
-            let was_full = inbound.length >= HIGH_WATER;
+            let was_full = !inbound.has_room();
             inbound.length -= data.len();
             let last = inbound.chunks.is_empty() && inbound.end == InboundEnd::Arrived;
             if last {
                 inbound.end = InboundEnd::Delivered;
             }
-            let wake = was_full && inbound.length < HIGH_WATER;
+            let wake = was_full && inbound.has_room();
             let message = Received::Body { data, more: More::from(!last) };
             if wake {
                 state.wake_connection();
@@ -462,8 +475,7 @@ impl Exchange {
 
     /// Whether more content would be taken now.
     pub(crate) fn has_room(&self) -> bool {
-        let state = self.lock();
-        state.inbound.length < HIGH_WATER
+        self.lock().inbound.has_room()
     }
 
     /// Whether the application has asked for content.
@@ -547,6 +559,13 @@ impl Exchange {
     /// How the application's call ended, if it has.
     pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.lock().outcome
+    }
+}
+
+impl Inbound {
+    /// Whether the application keeps up.
+    fn has_room(&self) -> bool {
+        self.length < HIGH_WATER && self.chunks.len() < PIECES
     }
 }
 

@@ -12,6 +12,7 @@ mod date;
 mod deadline;
 mod exchange;
 mod http1;
+mod http2;
 mod live;
 mod metered;
 mod rejection;

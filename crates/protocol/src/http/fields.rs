@@ -80,13 +80,18 @@ impl FieldBlock {
 
     /// Name and value of every field, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        // A name has no colon and a value no LF, so the lines split without an index of their own.
-        self.wire.split_inclusive(|&byte| byte == b'\n').filter_map(|line| {
-            let colon = memchr::memchr(b':', line)?;
-            let (name, rest) = line.split_at_checked(colon)?;
-            Some((name, rest.strip_prefix(b": ")?.strip_suffix(b"\r\n")?))
-        })
+        split_lines(&self.wire)
     }
+}
+
+/// Name and value of every `name: value CRLF` line.
+pub(super) fn split_lines(wire: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    // A name has no colon and a value no LF, so the lines split without an index of their own.
+    wire.split_inclusive(|&byte| byte == b'\n').filter_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        let (name, rest) = line.split_at_checked(colon)?;
+        Some((name, rest.strip_prefix(b": ")?.strip_suffix(b"\r\n")?))
+    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod fields;
 mod framing;
 pub(crate) mod grammar;
 pub mod head;
+pub mod http2;
 pub mod response;
 mod scanner;
 pub mod target;

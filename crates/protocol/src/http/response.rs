@@ -7,7 +7,7 @@
 
 use http::StatusCode;
 
-use super::fields::{FieldBlock, FieldError};
+use super::fields::{FieldBlock, FieldError, split_lines};
 use super::head::Version;
 
 /// What an application's `http.response.start` (or a rejection of the server's own) says.
@@ -153,6 +153,17 @@ impl ResponseHead {
         }
     }
 
+    /// All fields but `content-length`, in order: the application's, with the server's around them.
+    pub fn all_fields<'a>(
+        &'a self,
+        server: ServerFields<'a>,
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let date = if self.date == Given::No { server.date } else { &[] };
+        let name = if self.server == Given::No { server.server } else { &[] };
+        let parts = [date, name, self.fields.as_wire(), server.extra];
+        parts.into_iter().flat_map(split_lines)
+    }
+
     /// Appends the status line and the header section for an HTTP/1.x connection.
     pub fn encode_http1(
         &self,
@@ -194,7 +205,7 @@ impl ResponseHead {
             (Persistence::KeepAlive, Version::Http10) => {
                 out.extend_from_slice(b"connection: keep-alive\r\n");
             }
-            (Persistence::KeepAlive, Version::Http11) => {}
+            (Persistence::KeepAlive, Version::Http11 | Version::Http2) => {}
         }
         out.extend_from_slice(b"\r\n");
     }

@@ -10,7 +10,7 @@ use rsgi_protocol::http::head::{RequestHead, Version};
 use rsgi_protocol::http::response::{
     Persistence, ResponseFraming, ResponseHead, encode_chunk_size, encode_interim,
 };
-use rsgi_protocol::http::{BodyFraming, ChunkDecoder, Field, Target, TargetForm};
+use rsgi_protocol::http::{BodyFraming, ChunkDecoder, Field, TargetForm};
 use rsgi_protocol::websocket::handshake::{self, ClientHandshake};
 use tokio::time::Instant;
 
@@ -490,7 +490,8 @@ impl Active {
 
 /// What the access log says about a request, if there is one.
 fn logged_line<A: App>(service: &Service<A>, head: &RequestHead<'_, '_>) -> Option<RequestLine> {
-    service.access_log().is_on().then(|| request_line(head))
+    let is_on = service.access_log().is_on();
+    is_on.then(|| RequestLine::new(head.method, &head.target, head.version.as_str()))
 }
 
 /// The fields with `host` in place of the received one: the authority of an absolute target wins
@@ -501,18 +502,4 @@ fn with_host<'b>(fields: &[Field<'b>], host: &'b [u8]) -> Vec<Field<'b>> {
         if is_host(field) { Field { name: field.name, value: host } } else { *field }
     };
     fields.iter().map(named).collect()
-}
-
-fn request_line(head: &RequestHead<'_, '_>) -> RequestLine {
-    let Target { path, query, .. } = head.target;
-    let mut target = String::from_utf8_lossy(path).into_owned();
-    if !query.is_empty() {
-        target.push('?');
-        target.push_str(&String::from_utf8_lossy(query));
-    }
-    RequestLine {
-        method: head.method.into(),
-        target: target.into_boxed_str(),
-        http_version: head.version.as_str(),
-    }
 }

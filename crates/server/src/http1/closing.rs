@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connection, HEAD_READ, Phase, Progress, STALL_TIMEOUT};
 use crate::deadline::Clock;

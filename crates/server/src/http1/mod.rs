@@ -29,7 +29,7 @@ use rsgi_protocol::error::RequestError;
 use rsgi_protocol::http::HeadScanner;
 use rsgi_protocol::http::head::{Version, parse_head};
 use rsgi_protocol::http::response::{Persistence, ResponseHead};
-use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
 pub(crate) use self::task::ConnectionTask;
@@ -40,7 +40,7 @@ use self::write_queue::WriteQueue;
 use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
 use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service};
-use crate::transport::Transport;
+use crate::transport::{Rewound, Slot, Transport};
 use crate::websocket::Session;
 
 /// What is read at once while a head is expected: on the stack, so that an idle connection holds no
@@ -57,12 +57,15 @@ const PIPELINE_BURST: usize = 16;
 const DISCARD_LIMIT: u64 = 64 * 1024;
 /// How long a client may read nothing of a complete response that waits for it.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How a connection begins that speaks HTTP/2 by prior knowledge (RFC 9113, section 3.4): made to
+/// look like the whole head of a request that no HTTP/1 server takes.
+const HTTP2_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Buffers above this size are given back when a connection becomes idle.
 const IDLE_BUFFER: usize = 4096;
 
 /// One connection.
 struct Connection<T, A: App> {
-    io: T,
+    io: Slot<T>,
     entry: Entry<A>,
     peer: ConnectionInfo,
     context: A::Connection,
@@ -91,6 +94,8 @@ enum Phase {
     /// Boxed, so that connections without one stay small.
     WebSocket(Box<Session>),
     Closing(Closing),
+    /// The client speaks HTTP/2: [`Connection::hand_over`] is next.
+    Http2,
     /// Only while a phase is being replaced.
     Moving,
 }
@@ -114,7 +119,7 @@ impl<T: Transport, A: App> Connection<T, A> {
     ) -> Self {
         let context = service.app.connect(&peer);
         Self {
-            io,
+            io: Slot::new(io),
             entry: service.enter(),
             peer,
             context,
@@ -134,6 +139,14 @@ impl<T: Transport, A: App> Connection<T, A> {
 
     fn service(&self) -> &Service<A> {
         &self.entry.service
+    }
+
+    fn service_arc(&self) -> &Arc<Service<A>> {
+        &self.entry.service
+    }
+
+    fn peer(&self) -> ConnectionInfo {
+        self.peer.clone()
     }
 
     fn on_head(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
@@ -256,6 +269,10 @@ impl<T: Transport, A: App> Connection<T, A> {
             Ok(Ok(())) => {}
             Ok(Err((Refusal::Invalid(error), is_head))) => {
                 self.refuse(error, is_head, clock);
+            }
+            Err(_) if !self.is_reused && bytes.starts_with(HTTP2_HEAD) => {
+                self.phase = Phase::Http2;
+                return 0;
             }
             Err(error) => {
                 self.refuse(error, false, clock);
@@ -523,7 +540,7 @@ impl<T: Transport, A: App> Connection<T, A> {
                 Phase::Exchange(_) => self.on_exchange(cx, &mut clock),
                 Phase::WebSocket(_) => self.on_websocket(cx, &mut clock),
                 Phase::Closing(_) => self.on_closing(cx, &mut clock),
-                Phase::Moving => Progress::Done,
+                Phase::Http2 | Phase::Moving => Progress::Done,
             };
             match progress {
                 Progress::Again => {}
@@ -531,6 +548,14 @@ impl<T: Transport, A: App> Connection<T, A> {
                 Progress::Done => return Poll::Ready(()),
             }
         }
+    }
+
+    /// The transport and what has been read from it, if the client has turned out to speak HTTP/2.
+    fn hand_over(&mut self) -> Option<Rewound<T>> {
+        if !matches!(self.phase, Phase::Http2) {
+            return None;
+        }
+        Some(Rewound::new(mem::take(&mut self.read), self.io.vacate()?))
     }
 
     /// Takes what the application has sent and writes it; what follows from it is left to the task.

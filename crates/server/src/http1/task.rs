@@ -2,10 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::Connection;
 use crate::exchange::{Outlet, Written};
+use crate::http2::Http2Task;
 use crate::service::{App, ConnectionInfo, Service};
 use crate::transport::Transport;
 
@@ -15,6 +16,9 @@ use crate::transport::Transport;
 /// elsewhere than its first step writes it out then and there ([`Outlet`]).
 pub(crate) struct ConnectionTask<T: Transport, A: App> {
     connection: Arc<Mutex<Connection<T, A>>>,
+    /// Set once the client has turned out to speak HTTP/2. What is left of `connection` keeps the
+    /// entry in the service's list.
+    http2: Option<Box<Http2Task<T, A>>>,
 }
 
 impl<T: Transport, A: App> ConnectionTask<T, A> {
@@ -22,16 +26,28 @@ impl<T: Transport, A: App> ConnectionTask<T, A> {
         let connection = Arc::new_cyclic(|this: &Weak<Mutex<Connection<T, A>>>| {
             Mutex::new(Connection::new(io, service, peer, Weak::<Mutex<_>>::clone(this)))
         });
-        Self { connection }
+        Self { connection, http2: None }
     }
 }
 
 impl<T: Transport, A: App> Future for ConnectionTask<T, A> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(http2) = &mut self.http2 {
+            return Pin::new(http2).poll(cx);
+        }
         // After a panic tokio drops the task; it is not polled again.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner).poll(cx)
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        ready!(connection.poll(cx));
+        let Some(io) = connection.hand_over() else {
+            return Poll::Ready(());
+        };
+        let mut http2 = Box::new(Http2Task::new(io, connection.service_arc(), connection.peer()));
+        drop(connection);
+        let polled = Pin::new(&mut http2).poll(cx);
+        self.http2 = Some(http2);
+        polled
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Weak;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::{Close, Connection, IDLE_BUFFER, Phase, Progress};
 use crate::deadline::Clock;

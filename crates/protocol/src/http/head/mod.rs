@@ -48,6 +48,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2, whose bytes are not this engine's business; only what they mean is.
+    Http2,
 }
 
 impl Version {
@@ -56,6 +58,7 @@ impl Version {
         match self {
             Self::Http10 => "1.0",
             Self::Http11 => "1.1",
+            Self::Http2 => "2",
         }
     }
 }

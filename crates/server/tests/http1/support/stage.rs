@@ -98,6 +98,11 @@ impl Stage {
 
     /// A connection that holds `capacity` bytes in each direction.
     pub(crate) fn connect_over(&self, capacity: usize) -> Client {
+        Client::new(self.wire_over(capacity))
+    }
+
+    /// The client's end of such a connection.
+    pub(crate) fn wire_over(&self, capacity: usize) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(capacity);
         let info = ConnectionInfo {
             client: Some(("192.0.2.1".to_owned(), 50000)),
@@ -106,7 +111,7 @@ impl Stage {
         };
         let wire = Wire { io: theirs, abortive_closes: Arc::clone(&self.abortive_closes) };
         serve(wire, &self.service, info);
-        Client::new(ours)
+        ours
     }
 
     pub(crate) fn advance(&self, phase: DrainPhase) {

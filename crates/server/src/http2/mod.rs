@@ -1,0 +1,343 @@
+//! One HTTP/2 connection (RFC 9113) over the `h2` crate: frames, HPACK, flow control and the
+//! defences against floods are its; what a request means, back-pressure and deadlines are ours.
+//!
+//! One task drives the connection and all of its streams. What has arrived is taken in first, then
+//! the applications are called, then everything they have sent leaves in as few writes as possible.
+
+mod stream;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use h2::server::{Builder, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use rsgi_protocol::error::RequestError;
+use rsgi_protocol::http::Version;
+use rsgi_protocol::http::http2::{PseudoFields, read_request};
+use tokio::time::Instant;
+
+use self::stream::{Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer};
+use crate::deadline::Deadline;
+use crate::exchange::{Exchange, RequestLine};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+use crate::transport::{Rewound, Transport};
+
+/// Streams that a client may have open at one time.
+const STREAMS: u32 = 128;
+/// Requests that are taken in before other connections get their turn.
+const BURST: usize = 32;
+/// How much content a stream, and all of them together, may send before their applications read.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Streams that a client resets before they are taken in ("rapid reset", CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+/// Requests that a client has abandoned and whose applications have not ended; above it, new ones
+/// are refused: resetting a stream must not make room for another application.
+const ABANDONED: usize = STREAMS as usize;
+/// How long a client that has been told to go may still begin streams, or stay without one: a round
+/// trip, in which it does not know yet.
+const GOAWAY_GRACE: Duration = Duration::from_secs(1);
+
+/// The task of one connection, which its maker has entered with the service. Resolves when it is
+/// closed.
+pub(crate) struct Http2Task<T: Transport, A: App> {
+    stage: Stage<T>,
+    streams: FuturesUnordered<StreamTask<A>>,
+    /// Applications that go on although their client has left the stream.
+    abandoned: Vec<Arc<Exchange>>,
+    service: Arc<Service<A>>,
+    peer: Arc<ConnectionInfo>,
+    context: A::Connection,
+    /// For the hand-shake, and while there is no stream to wait for.
+    deadline: Deadline,
+    waits_for: WaitsFor,
+    /// How many bytes the client has taken.
+    written: Arc<AtomicU64>,
+    /// Since when the client knows, or could know, that this connection ends (GOAWAY).
+    leaving: Option<Instant>,
+}
+
+enum Stage<T: Transport> {
+    Handshake(Box<Handshake<Rewound<T>, Bytes>>),
+    Open(Box<h2::server::Connection<Rewound<T>, Bytes>>),
+    Over,
+}
+
+/// What the deadline of a connection is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WaitsFor {
+    /// Nothing, or the hand-shake.
+    Other,
+    /// The next request.
+    Request,
+    /// That the client goes.
+    Leave,
+    /// That the client takes the rest of its responses, of which it has taken so much.
+    Reader { written: u64 },
+}
+
+type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
+
+impl<T: Transport, A: App> Http2Task<T, A> {
+    /// `io` begins with the client's preface (RFC 9113, section 3.4).
+    pub(crate) fn new(io: Rewound<T>, service: &Arc<Service<A>>, peer: ConnectionInfo) -> Self {
+        let context = service.app.connect(&peer);
+        let options = &service.options;
+        let mut deadline = Deadline::default();
+        deadline.set(Instant::now().checked_add(options.head_timeout));
+        let written = io.written();
+        let handshake = Builder::new()
+            .max_concurrent_streams(STREAMS)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(options.head.size).unwrap_or(u32::MAX))
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .handshake(io);
+        Self {
+            stage: Stage::Handshake(Box::new(handshake)),
+            streams: FuturesUnordered::new(),
+            abandoned: Vec::new(),
+            service: Arc::clone(service),
+            peer: Arc::new(peer),
+            context,
+            deadline,
+            waits_for: WaitsFor::Other,
+            written,
+            leaving: None,
+        }
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Stage::Handshake(handshake) = &mut self.stage else {
+            return Poll::Ready(());
+        };
+        self.stage = match Pin::new(handshake).poll(cx) {
+            Poll::Ready(Ok(connection)) => Stage::Open(Box::new(connection)),
+            Poll::Ready(Err(error)) => {
+                log::debug!("{}: the HTTP/2 handshake failed: {error}", self.peer);
+                Stage::Over
+            }
+            Poll::Pending if self.deadline.poll(cx).is_pending() => return Poll::Pending,
+            Poll::Pending => Stage::Over,
+        };
+        self.deadline.set(None);
+        Poll::Ready(())
+    }
+
+    /// Reads and writes what there is, and calls the application for at most `limit` requests.
+    /// Returns how many there were; `None` once the connection is over.
+    fn take_in(&mut self, limit: usize, cx: &mut Context<'_>) -> Option<usize> {
+        let Stage::Open(connection) = &mut self.stage else {
+            return None;
+        };
+        if limit == 0 {
+            return connection.poll_closed(cx).is_pending().then_some(0);
+        }
+        // All of them first: the applications' first steps may take their time, and what they answer
+        // leaves with as few writes as possible.
+        let mut accepted = Vec::new();
+        while accepted.len() < limit {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok(stream))) => accepted.push(stream),
+                Poll::Ready(Some(Err(error))) => {
+                    log::debug!("{}: the HTTP/2 connection ended: {error}", self.peer);
+                    return None;
+                }
+                Poll::Ready(None) => return None,
+                Poll::Pending => break,
+            }
+        }
+        let count = accepted.len();
+        for stream in accepted {
+            self.start(stream);
+        }
+        Some(count)
+    }
+
+    fn start(&mut self, (request, mut respond): Accepted) {
+        let now = Instant::now();
+        if self.is_refusing(now) {
+            // The client may send it again, elsewhere (RFC 9113, section 8.7).
+            respond.send_reset(Reason::REFUSED_STREAM);
+        } else if let Some(mut task) = self.call(request, respond, now)
+            && !task.settle()
+        {
+            self.streams.push(task);
+        }
+    }
+
+    fn is_refusing(&mut self, now: Instant) -> bool {
+        if self.abandoned.len() >= ABANDONED {
+            self.abandoned.retain(|exchange| exchange.outcome().is_none());
+        }
+        let is_late = |since| now.saturating_duration_since(since) > GOAWAY_GRACE;
+        self.abandoned.len() >= ABANDONED || self.leaving.is_some_and(is_late)
+    }
+
+    /// Calls the application, unless the request is refused.
+    fn call(
+        &self,
+        request: http::Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        now: Instant,
+    ) -> Option<StreamTask<A>> {
+        let service = &self.service;
+        let options = &service.options;
+        let (head, content) = request.into_parts();
+        let is_head = head.method == http::Method::HEAD;
+        let pseudo = PseudoFields {
+            method: head.method.as_str(),
+            path: head.uri.path_and_query().map_or(b"/", |path| path.as_str().as_bytes()),
+            authority: head.uri.authority().map(|authority| authority.as_str().as_bytes()),
+        };
+        let fields = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let mut cookie = Vec::new();
+        let read = read_request(pseudo, fields, &options.head, &mut cookie).and_then(|read| {
+            // The stack has checked that it is a number, and will check that it is right.
+            let declared = head.headers.get(http::header::CONTENT_LENGTH);
+            let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+            match options.body_limit {
+                Some(limit) if declared > Some(limit) => Err(RequestError::BodyTooLarge),
+                _ => Ok(read),
+            }
+        });
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                service.rejections.report(&self.peer, error, now);
+                service.request_refused(error.status());
+                answer(&mut respond, service, error.status(), &error.to_string(), is_head);
+                return None;
+            }
+        };
+        let is_logged = service.access_log().is_on();
+        let line = is_logged.then(|| RequestLine::new(pseudo.method, &read.target, "2"));
+        if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
+            service.log_access(&self.peer, line.as_ref(), 503);
+            service.request_refused(503);
+            answer(&mut respond, service, 503, "Service Unavailable", is_head);
+            return None;
+        }
+        let has_content = !content.is_end_stream();
+        let task = StreamTask::new(Admitted {
+            service: Arc::clone(service),
+            peer: Arc::clone(&self.peer),
+            content: has_content.then_some(content),
+            expectation: if read.expects_continue && has_content {
+                Expectation::Unanswered
+            } else {
+                Expectation::None
+            },
+            respond,
+            is_head,
+            line,
+            live: service.live_requests().enter(pseudo.method, read.target.path, now),
+            now,
+        });
+        let request = Request {
+            method: head.method.as_str(),
+            target: read.target,
+            version: Version::Http2,
+            fields: &read.fields,
+            accepts_trailers: true,
+        };
+        service.app.call(&self.context, &request, task.exchange());
+        Some(task)
+    }
+
+    /// Tells the client to open no more streams (RFC 9113, section 6.8).
+    fn leave(&mut self) {
+        if self.leaving.is_none()
+            && let Stage::Open(connection) = &mut self.stage
+        {
+            self.leaving = Some(Instant::now());
+            connection.graceful_shutdown();
+        }
+    }
+
+    /// What a shutdown asks for.
+    fn follow_shutdown(&mut self) {
+        let phase = self.service.phase();
+        if phase >= DrainPhase::Draining {
+            self.leave();
+        }
+        if phase >= DrainPhase::EndingStreams {
+            self.streams.iter().for_each(StreamTask::end_stream);
+        }
+    }
+
+    /// Waits where no stream does: for the next request, or for responses that are complete to be
+    /// taken. Ready if the client keeps neither up.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Stage::Open(connection) = &self.stage else {
+            return Poll::Ready(());
+        };
+        let (waits_for, patience) = if !self.streams.is_empty() {
+            (WaitsFor::Other, None)
+        } else if connection.has_streams() {
+            let written = self.written.load(Ordering::Relaxed);
+            (WaitsFor::Reader { written }, Some(STALL_TIMEOUT))
+        } else if self.leaving.is_some() {
+            (WaitsFor::Leave, Some(GOAWAY_GRACE))
+        } else {
+            (WaitsFor::Request, Some(self.service.options.keep_alive_timeout))
+        };
+        if self.waits_for != waits_for || self.deadline.is_unset() {
+            self.waits_for = waits_for;
+            let at = patience.and_then(|patience| Instant::now().checked_add(patience));
+            self.deadline.set(at);
+        }
+        self.deadline.poll(cx)
+    }
+}
+
+impl<T: Transport, A: App> Future for Http2Task<T, A> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.service.phase() == DrainPhase::Cut {
+            return Poll::Ready(());
+        }
+        if this.poll_handshake(cx).is_pending() {
+            return Poll::Pending;
+        }
+        this.follow_shutdown();
+        let mut left = BURST;
+        loop {
+            let Some(started) = this.take_in(left, cx) else {
+                return Poll::Ready(());
+            };
+            if left == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            left -= started;
+            let mut progressed = started > 0;
+            while let Poll::Ready(Some(abandoned)) = this.streams.poll_next_unpin(cx) {
+                this.abandoned.extend(abandoned);
+                progressed = true;
+            }
+            if progressed {
+                this.deadline.set(None);
+                continue;
+            }
+            if this.poll_idle(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if this.waits_for != WaitsFor::Request {
+                return Poll::Ready(());
+            }
+            this.leave();
+        }
+    }
+}
+
+impl<T: Transport, A: App> Unpin for Http2Task<T, A> {}

@@ -1,0 +1,484 @@
+//! One HTTP/2 stream: a request's content on the way in, its response on the way out.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use rsgi_protocol::error::RequestError;
+use rsgi_protocol::http::Version;
+use rsgi_protocol::http::fields::FieldBlock;
+use rsgi_protocol::http::response::{ResponseFraming, ResponseHead};
+use tokio::time::Instant;
+
+use crate::deadline::Deadline;
+use crate::exchange::{
+    Exchange, HIGH_WATER, Outcome, Outlet, Output, OutputEnd, RequestLine, Written,
+};
+use crate::live::LiveKey;
+use crate::service::{App, ConnectionInfo, DrainPhase, Service};
+
+/// How long a client may take nothing of a response that the application has finished.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the stack keeps of one stream's response.
+pub(super) const SEND_BUFFER: usize = 64 * 1024;
+/// The end of a response is handed over whole if it is at most this long: the stack keeps what the
+/// client's window has no room for.
+const HAND_OVER: usize = 16 * 1024;
+/// Pieces of content below this size are copied.
+const OWN_BUFFER: usize = 4096;
+
+/// A request that the server answers, before its application is called.
+pub(super) struct Admitted<A: App> {
+    pub(super) service: Arc<Service<A>>,
+    pub(super) peer: Arc<ConnectionInfo>,
+    /// `None` if the request has no content.
+    pub(super) content: Option<RecvStream>,
+    pub(super) expectation: Expectation,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) is_head: bool,
+    pub(super) line: Option<RequestLine>,
+    pub(super) live: LiveKey,
+    pub(super) now: Instant,
+}
+
+/// `Expect: 100-continue` (RFC 9110, section 10.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expectation {
+    None,
+    Unanswered,
+}
+
+/// The task of one stream. Resolves when nothing is left to do for it.
+pub(super) struct StreamTask<A: App> {
+    service: Arc<Service<A>>,
+    peer: Arc<ConnectionInfo>,
+    exchange: Arc<Exchange>,
+    content: Option<RecvStream>,
+    expectation: Expectation,
+    received: u64,
+    respond: SendResponse<Bytes>,
+    response: SendState,
+    /// What the application has sent and the stack has not taken.
+    queue: VecDeque<Bytes>,
+    queued: usize,
+    /// What comes behind the queue, once the application has sent everything.
+    last: Option<FieldBlock>,
+    is_head: bool,
+    status: u16,
+    started: Instant,
+    line: Option<RequestLine>,
+    live: LiveKey,
+    stall: Deadline,
+    is_over: bool,
+}
+
+enum SendState {
+    /// The head has not been sent.
+    Waiting,
+    /// Content may follow.
+    Open(SendStream<Bytes>),
+    /// The stack has everything, or takes nothing any more.
+    Ended,
+}
+
+/// The client has gone, or must not go on.
+struct Lost;
+
+/// An outlet that is never there: the connection writes for all of its streams at once.
+struct NoOutlet;
+
+impl Outlet for NoOutlet {
+    fn write_now(&self, _: &mut Context<'_>) -> Written {
+        Written::Busy
+    }
+}
+
+impl<A: App> StreamTask<A> {
+    /// Counts the request; the end of the task counts it off.
+    pub(super) fn new(admitted: Admitted<A>) -> Self {
+        let Admitted { service, peer, content, expectation, respond, is_head, line, live, now } =
+            admitted;
+        service.request_started(now);
+        Self {
+            exchange: Exchange::new(is_head, content.is_none()),
+            service,
+            peer,
+            content,
+            expectation,
+            received: 0,
+            respond,
+            response: SendState::Waiting,
+            queue: VecDeque::new(),
+            queued: 0,
+            last: None,
+            is_head,
+            status: 0,
+            started: now,
+            line,
+            live,
+            stall: Deadline::default(),
+            is_over: false,
+        }
+    }
+
+    pub(super) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// Sends the response of an application that has answered inside its call, which most do.
+    /// Returns whether the task is over; if it is not, or the client has gone, it has to be polled.
+    pub(super) fn settle(&mut self) -> bool {
+        // What would wait for this waker is registered anew when the task is polled.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let settled = self.take_output().and_then(|_| self.poll_send(&mut nobody));
+        let is_over = settled.is_ok() && matches!(self.response, SendState::Ended);
+        if is_over {
+            self.finish();
+        }
+        is_over
+    }
+
+    fn poll_steps(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Lost> {
+        let mut is_registered = false;
+        loop {
+            let taken = self.take_output()?;
+            let waiting = self.queued;
+            let sent = self.poll_send(cx)?;
+            if matches!(self.response, SendState::Ended) {
+                // The rest of the content is of no use to anybody: dropping it tells the client to
+                // stop (RFC 9113, section 8.1).
+                return Ok(Poll::Ready(()));
+            }
+            let has_moved = taken || self.queued < waiting;
+            if self.poll_content(cx)? || (has_moved && sent.is_ready()) {
+                continue;
+            }
+            if !is_registered {
+                is_registered = true;
+                self.exchange.wait(cx.waker(), Weak::<NoOutlet>::new());
+                continue; // the application may have sent something just before
+            }
+            let reset = match &mut self.response {
+                SendState::Open(send) => send.poll_reset(cx),
+                SendState::Waiting | SendState::Ended => self.respond.poll_reset(cx),
+            };
+            if reset.is_ready() {
+                return Err(Lost);
+            }
+            if sent.is_pending() && self.is_sent_off() {
+                if self.stall.is_unset() {
+                    self.stall.set(Instant::now().checked_add(STALL_TIMEOUT));
+                }
+                if self.stall.poll(cx).is_ready() {
+                    return Err(self.cut(Reason::CANCEL));
+                }
+            }
+            return Ok(Poll::Pending);
+        }
+    }
+
+    /// Whether the application has nothing more to add: only the client is waited for.
+    fn is_sent_off(&self) -> bool {
+        self.last.is_some() || self.exchange.is_complete() || self.exchange.outcome().is_some()
+    }
+
+    /// Asks the application to end a response that has begun, once the shutdown has come that far.
+    pub(super) fn end_stream(&self) {
+        let has_begun = matches!(self.response, SendState::Open(_));
+        if has_begun && self.service.phase() >= DrainPhase::EndingStreams {
+            self.exchange.ask_to_end();
+        }
+    }
+
+    /// Takes what the application has sent, as long as the client keeps up. Returns whether there
+    /// was something.
+    fn take_output(&mut self) -> Result<bool, Lost> {
+        if self.queued >= HIGH_WATER || self.last.is_some() {
+            return Ok(false);
+        }
+        let Output { hints, head, chunks, end, .. } = self.exchange.take();
+        let mut moved = head.is_some() || !chunks.is_empty() || !hints.is_empty();
+        if matches!(self.response, SendState::Waiting) {
+            for hint in &hints {
+                self.send_informational(StatusCode::EARLY_HINTS, hint);
+            }
+        }
+        for chunk in chunks {
+            self.queued += chunk.len();
+            self.queue.push_back(chunk);
+        }
+        let is_open = matches!(end, OutputEnd::Open);
+        match end {
+            OutputEnd::Open => {}
+            OutputEnd::Complete(trailers) => {
+                self.last = Some(trailers);
+                moved = true;
+            }
+            OutputEnd::Abandoned => return self.abandon().map(|()| true),
+            OutputEnd::Disconnected => return Err(Lost),
+        }
+        if let Some(head) = head {
+            self.send_head(&head)?;
+        }
+        if is_open {
+            self.end_stream();
+        }
+        Ok(moved)
+    }
+
+    fn send_head(&mut self, head: &ResponseHead) -> Result<(), Lost> {
+        let date = self.service.date_line(Instant::now());
+        let fields = self.service.server_fields(&date);
+        let whole = self.last.is_some().then_some(self.queued as u64);
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or_default();
+        append(response.headers_mut(), head.all_fields(fields));
+        if let ResponseFraming::Length(length) = head.framing(Version::Http2, self.is_head, whole) {
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+        }
+        self.status = head.status();
+        let is_all = self.queue.is_empty() && self.last.as_ref().is_some_and(FieldBlock::is_empty);
+        let send = self.respond.send_response(response, is_all).map_err(|_| Lost)?;
+        self.response = if is_all { SendState::Ended } else { SendState::Open(send) };
+        Ok(())
+    }
+
+    fn send_informational(&mut self, status: StatusCode, fields: &FieldBlock) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        append(response.headers_mut(), fields.iter());
+        // It is advice. A stream that has been reset shows elsewhere.
+        let _ = self.respond.send_informational(response);
+    }
+
+    /// Sends as much of the queue as the client has room for; pending if it has not for all.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Lost> {
+        let SendState::Open(send) = &mut self.response else {
+            return Ok(Poll::Ready(()));
+        };
+        let is_short = self.last.is_some() && self.queued <= HAND_OVER;
+        let ends_with_data = self.last.as_ref().is_some_and(FieldBlock::is_empty);
+        while let Some(mut chunk) = self.queue.pop_front() {
+            let mut room = chunk.len();
+            if !is_short {
+                if send.capacity() == 0 {
+                    // Tells of more room only once: what there is already is asked for above.
+                    send.reserve_capacity(self.queued.min(SEND_BUFFER));
+                    if let Poll::Ready(Some(Err(_)) | None) = send.poll_capacity(cx) {
+                        return Err(Lost);
+                    }
+                }
+                room = send.capacity().min(room);
+            }
+            if room == 0 {
+                self.queue.push_front(chunk);
+                return Ok(Poll::Pending);
+            }
+            let piece = chunk.split_to(room);
+            self.queued -= piece.len();
+            if !chunk.is_empty() {
+                self.queue.push_front(chunk);
+            }
+            self.stall.set(None);
+            let is_end = ends_with_data && self.queue.is_empty();
+            send.send_data(piece, is_end).map_err(|_| Lost)?;
+            if is_end {
+                self.response = SendState::Ended;
+                return Ok(Poll::Ready(()));
+            }
+        }
+        match self.last.take() {
+            None => return Ok(Poll::Ready(())),
+            Some(trailers) if trailers.is_empty() => send.send_data(Bytes::new(), true),
+            Some(trailers) => {
+                let mut fields = HeaderMap::new();
+                append(&mut fields, trailers.iter());
+                send.send_trailers(fields)
+            }
+        }
+        .map_err(|_| Lost)?;
+        self.response = SendState::Ended;
+        Ok(Poll::Ready(()))
+    }
+
+    /// Moves content to the application while it keeps up: the client's window opens again only
+    /// for what has been moved. Returns whether something was.
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Result<bool, Lost> {
+        let mut moved = false;
+        while let Some(content) = &mut self.content {
+            if !self.exchange.has_room() {
+                break;
+            }
+            match content.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    self.expectation = Expectation::None;
+                    let count = data.len();
+                    self.received += count as u64;
+                    if self.service.options.body_limit.is_some_and(|limit| self.received > limit) {
+                        return self.refuse_content().map(|()| true);
+                    }
+                    content.flow_control().release_capacity(count).map_err(|_| Lost)?;
+                    let is_last = content.is_end_stream();
+                    // A small piece would keep the whole buffer alive that it was read into.
+                    let is_small = count < OWN_BUFFER;
+                    let data = if is_small { Bytes::copy_from_slice(&data) } else { data };
+                    self.exchange.feed(data, is_last);
+                    if is_last {
+                        self.content = None;
+                    }
+                    moved = true;
+                }
+                Poll::Ready(None) => {
+                    self.content = None;
+                    self.exchange.feed(Bytes::new(), true);
+                    moved = true;
+                }
+                Poll::Ready(Some(Err(_))) => return Err(Lost),
+                Poll::Pending => {
+                    self.answer_expectation();
+                    break;
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Tells the client to go on, once the application has asked for the content.
+    fn answer_expectation(&mut self) {
+        let is_due = self.expectation == Expectation::Unanswered
+            && matches!(self.response, SendState::Waiting)
+            && self.exchange.is_asked();
+        if is_due {
+            self.expectation = Expectation::None;
+            self.send_informational(StatusCode::CONTINUE, &FieldBlock::default());
+        }
+    }
+
+    /// The request's content is longer than it may be.
+    fn refuse_content(&mut self) -> Result<(), Lost> {
+        let error = RequestError::BodyTooLarge;
+        self.service.rejections.report(&self.peer, error, Instant::now());
+        self.exchange.disconnect();
+        self.answer(error.status(), &error.to_string())
+    }
+
+    /// The application has ended without completing its response.
+    fn abandon(&mut self) -> Result<(), Lost> {
+        if self.exchange.outcome() == Some(Outcome::Returned) && !self.exchange.is_asked_to_end() {
+            if self.exchange.has_started() {
+                log::error!("ASGI callable returned without completing response.");
+            } else {
+                log::error!("ASGI callable returned without starting response.");
+            }
+        }
+        self.exchange.disconnect();
+        self.answer(500, "Internal Server Error")
+    }
+
+    /// A response of the server's own where none has begun; otherwise the stream is cut, so that
+    /// the client can tell.
+    fn answer(&mut self, status: u16, text: &str) -> Result<(), Lost> {
+        if !matches!(self.response, SendState::Waiting) {
+            return Err(self.cut(Reason::INTERNAL_ERROR));
+        }
+        self.status = status;
+        self.response = SendState::Ended;
+        answer(&mut self.respond, &self.service, status, text, self.is_head);
+        Ok(())
+    }
+
+    fn cut(&mut self, reason: Reason) -> Lost {
+        match mem::replace(&mut self.response, SendState::Ended) {
+            SendState::Open(mut send) => send.send_reset(reason),
+            SendState::Waiting | SendState::Ended => self.respond.send_reset(reason),
+        }
+        Lost
+    }
+
+    /// The end: the application hears of it if it has not seen the whole response off.
+    fn finish(&mut self) {
+        if mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        self.exchange.leave();
+        if !self.exchange.is_complete() {
+            self.exchange.disconnect();
+        }
+        let now = Instant::now();
+        self.service.live_requests().leave(self.live);
+        self.service.request_finished(self.status, self.started, now);
+        self.service.log_access(&self.peer, self.line.as_ref(), self.status);
+    }
+}
+
+impl<A: App> Future for StreamTask<A> {
+    /// The exchange, if the client has left an application that is still at it.
+    type Output = Option<Arc<Exchange>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let left = match self.poll_steps(cx) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => None,
+            Err(Lost) => Some(Arc::clone(&self.exchange)),
+        };
+        self.finish();
+        Poll::Ready(left.filter(|exchange| exchange.outcome().is_none()))
+    }
+}
+
+impl<A: App> Unpin for StreamTask<A> {}
+
+impl<A: App> Drop for StreamTask<A> {
+    fn drop(&mut self) {
+        // The connection has gone, or the application panicked: nobody must wait for ever.
+        self.finish();
+    }
+}
+
+/// A response of the server's own.
+pub(super) fn answer<A: App>(
+    respond: &mut SendResponse<Bytes>,
+    service: &Service<A>,
+    status: u16,
+    text: &str,
+    is_head: bool,
+) {
+    let Ok(head) = ResponseHead::new(status) else {
+        return;
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+    let date = service.date_line(Instant::now());
+    let fields = response.headers_mut();
+    append(fields, head.all_fields(service.server_fields(&date)));
+    let text_type = HeaderValue::from_static("text/plain; charset=utf-8");
+    fields.insert(http::header::CONTENT_TYPE, text_type);
+    fields.insert(http::header::CONTENT_LENGTH, text.len().into());
+    if status == 503 {
+        fields.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    // A client that has reset the stream does not want an answer.
+    if let Ok(mut send) = respond.send_response(response, is_head)
+        && !is_head
+    {
+        let _ = send.send_data(Bytes::copy_from_slice(text.as_bytes()), true);
+    }
+}
+
+/// Adds fields whose names and values have been checked, by rules that are stricter than HTTP/2's.
+pub(super) fn append<'a>(map: &mut HeaderMap, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+    for (name, value) in fields {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            map.append(name, value);
+        }
+    }
+}

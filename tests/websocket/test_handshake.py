@@ -47,7 +47,7 @@ def test_the_scope_is_complete(server: Server) -> None:
     assert scope["client"] == [host, port]
     assert scope["server"] == ["127.0.0.1", server.port]
     assert scope["extensions"] == {"websocket.http.response": {}}
-    assert scope["state"] == {}
+    assert scope["state"] == {"rsgi.worker_index": 0}
     assert "method" not in scope
     assert ["b'x-some'", "b'thing'"] in scope["headers"]
     assert ["b'sec-websocket-protocol'", "b'a, b'"] in scope["headers"]

@@ -284,8 +284,8 @@ impl Exchange {
         if outbound.cycle.is_complete() {
             return Poll::Ready(Received::Disconnect);
         }
+        let was_full = !inbound.has_room();
         if let Some(data) = inbound.chunks.pop_front() {
-            let was_full = !inbound.has_room();
             inbound.length -= data.len();
             let last = inbound.chunks.is_empty() && inbound.end == InboundEnd::Arrived;
             if last {

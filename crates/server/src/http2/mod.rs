@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -25,7 +24,7 @@ use tokio::time::Instant;
 use self::stream::{Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer};
 use crate::deadline::Deadline;
 use crate::exchange::{Exchange, RequestLine};
-use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
 use crate::transport::{Rewound, Transport};
 
 /// Streams that a client may have open at one time.
@@ -40,9 +39,6 @@ const PENDING_RESETS: usize = 20;
 /// Requests that a client has abandoned and whose applications have not ended; above it, new ones
 /// are refused: resetting a stream must not make room for another application.
 const ABANDONED: usize = STREAMS as usize;
-/// How long a client that has been told to go may still begin streams, or stay without one: a round
-/// trip, in which it does not know yet.
-const GOAWAY_GRACE: Duration = Duration::from_secs(1);
 
 /// The task of one connection, which its maker has entered with the service. Resolves when it is
 /// closed.
@@ -177,7 +173,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         if self.abandoned.len() >= ABANDONED {
             self.abandoned.retain(|exchange| exchange.outcome().is_none());
         }
-        let is_late = |since| now.saturating_duration_since(since) > GOAWAY_GRACE;
+        let is_late = |since| now.saturating_duration_since(since) > DRAIN_PATIENCE;
         self.abandoned.len() >= ABANDONED || self.leaving.is_some_and(is_late)
     }
 
@@ -285,7 +281,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             let written = self.written.load(Ordering::Relaxed);
             (WaitsFor::Reader { written }, Some(STALL_TIMEOUT))
         } else if self.leaving.is_some() {
-            (WaitsFor::Leave, Some(GOAWAY_GRACE))
+            (WaitsFor::Leave, Some(DRAIN_PATIENCE))
         } else {
             (WaitsFor::Request, Some(self.service.options.keep_alive_timeout))
         };

@@ -1,4 +1,5 @@
-//! One HTTP/2 stream: a request's content on the way in, its response on the way out.
+//! One HTTP/2 stream: a request's content on the way in, its response on the way out. Long because the
+//! two directions end each other: what one of them meets decides what the other one still does.
 
 use std::collections::VecDeque;
 use std::mem;

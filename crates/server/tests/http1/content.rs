@@ -276,3 +276,19 @@ async fn a_client_that_keeps_dropped_content_to_itself_is_given_up() {
     drop(client);
     stage.settle().await;
 }
+
+/// Small pieces are bounded in number, too, and the application's reading lets more of them in.
+#[tokio::test(start_paused = true)]
+async fn many_small_pieces_all_arrive() {
+    let mut stage = Stage::played();
+    let mut client = stage.connect_over(1 << 20);
+    let content = vec![b'x'; 5000];
+    client.send(chunked_post(&content, 1)).await;
+    let call = stage.call().await;
+    until_idle().await;
+    assert_eq!(call.content().await, Some(content));
+    call.answer("");
+    client.response().await;
+    drop(client);
+    stage.settle().await;
+}

@@ -207,6 +207,29 @@ async fn more_streams_than_allowed_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_requests_at_once_leave_other_connections_their_turn() {
+    let paths = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&paths);
+    let stage = Stage::new(TestApp::eager(move |call| {
+        noted.lock().expect("no panic").push(call.path.clone());
+        call.answer("fine");
+    }));
+    let (mut greedy, mut other) = (Raw::new(&stage).await, Raw::new(&stage).await);
+    until_idle().await;
+    // Nothing runs between the two.
+    let flood: Vec<u8> = (0..100).flat_map(|number| ask(2 * number + 1)).collect();
+    assert!(greedy.send(&flood).await);
+    let index = [b"\x82\x85".as_slice(), &GET[2..]].concat();
+    assert!(other.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &index)).await);
+    until_idle().await;
+    let paths = paths.lock().expect("no panic").clone();
+    assert_eq!(paths.len(), 101);
+    assert_eq!(paths.iter().position(|path| path == "/index.html"), Some(32));
+    drop((greedy, other));
+    stage.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn broken_frames_end_the_connection() {
     let stage = Stage::new(TestApp::echo_path());
     for (what, broken) in [

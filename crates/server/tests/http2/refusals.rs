@@ -42,6 +42,8 @@ async fn what_http_1_refuses_is_refused_and_the_connection_goes_on() {
         assert_eq!(reply.text(), "fine", "after {what}");
     }
     assert_eq!(stage.statuses(), [200; 5], "nothing else was with the application");
+    // The stack itself answers a header list that is too long.
+    assert_eq!(stage.refusals(), [414, 431, 417, 413]);
     drop(peer);
     stage.settle().await;
 }
@@ -115,6 +117,7 @@ async fn more_requests_than_the_limit_are_answered_503() {
     let calls: [Call; 2] = [stage.call().await, stage.call().await];
     let reply = peer.ask(get("/")).await;
     assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
+    assert_eq!(stage.refusals(), [503]);
     for call in calls {
         call.answer("fine");
     }

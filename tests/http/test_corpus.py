@@ -30,9 +30,7 @@ def corpus(kind: str) -> list[Path]:
 # What no HTTP/1 parser takes, and the whole server understands: HTTP/2 by prior knowledge.
 HTTP2 = "rfc9113_3_4_http_2_preface"
 INVALID = [
-    path
-    for path in corpus("invalid")
-    if expectation(path)["status"] != 0 and path.stem != HTTP2
+    path for path in corpus("invalid") if expectation(path)["status"] != 0 and path.stem != HTTP2
 ]
 # Status 0: what came is not yet wrong, it only stops too early.
 INCOMPLETE = [path for path in corpus("invalid") if expectation(path)["status"] == 0]

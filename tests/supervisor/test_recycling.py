@@ -15,6 +15,7 @@ from tests.support.flavour import rsgi_only
 from tests.support.load import Load
 from tests.support.server import Server
 from tests.support.waiting import eventually
+from tests.support.wire import Wire
 
 APP = "tests.apps.stopping:app"
 LONG = 30.0
@@ -119,11 +120,12 @@ def test_without_room_for_two_workers_are_replaced_in_place(
 ) -> None:
     prefix = group.limit(400 * MIB)
     server = serve(APP, workers=2, prefix=prefix)
-    pids: set[int] = set()
-    while len(pids) < 2:
-        pids.add(int(server.get("/pid").text))
-    for size in (120, 120):
-        server.get(f"/grow?{size}")
+    wires: dict[int, Wire] = {}
+    while len(wires) < 2:
+        wire = server.connect()
+        wires.setdefault(int(wire.get("/pid").body), wire)
+    for wire in wires.values():
+        assert wire.get("/grow?120").status == 200
     server.signal(signal.SIGHUP)
     line = server.wait_for_log(r"Replacing Worker 1 .*", deadline=LONG)
     assert "(reload) in place: " in line

@@ -20,6 +20,7 @@ mod scope;
 mod selector;
 mod tasks;
 mod telemetry;
+mod tls;
 mod worker;
 
 use pyo3::prelude::*;

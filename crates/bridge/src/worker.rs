@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rsgi_config::Config;
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
+use rsgi_server::tls::{Tls, TlsError};
 use rsgi_server::{AccessLog, DrainPhase, Listener, Service, accept_connections};
 use rsgi_supervisor::{Inherited, Order, Phase, Scoreboard, WorkerControl, bind_all, exit};
 use tokio::sync::Notify;
@@ -32,7 +33,7 @@ use crate::reactor::ParkHooks;
 use crate::selector::Selector;
 use crate::tasks::Tasks;
 use crate::telemetry::Board;
-use crate::{keywords, logging};
+use crate::{keywords, logging, tls};
 
 /// How long cancelled tasks may take to clean up before their connections are cut.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
@@ -47,6 +48,7 @@ pub struct Worker {
     config: Config,
     /// Taken when serving starts.
     place: Mutex<Option<Place>>,
+    tls: Option<Arc<Tls>>,
     control: Arc<Control>,
 }
 
@@ -121,11 +123,15 @@ impl Worker {
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         let Inherited { listeners, scoreboard, slot, index, control } = inherited;
         let setup = control.receive_setup_blocking()?;
-        let config: Config = serde_json::from_value(setup)
-            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let broken = |error: serde_json::Error| PyRuntimeError::new_err(error.to_string());
+        let tls = tls::State::from_setup(&setup).map_err(broken)?;
+        let config: Config = serde_json::from_value(setup).map_err(broken)?;
         logging::install(&config.log);
+        let tls = tls.map(|state| state.start(&config)).transpose();
+        let tls = tls.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(Self {
             config,
+            tls: tls.map(Arc::new),
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             control: Control::new(Some(control), index),
         })
@@ -139,11 +145,14 @@ impl Worker {
         for notice in &loaded.notices {
             log::warn!("{notice}");
         }
+        let tls =
+            tls_alone(&loaded.config).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let bind = &loaded.config.bind;
         let listeners = bind_all(&bind.addresses, options::backlog(bind))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self {
             config: loaded.config,
+            tls,
             place: Mutex::new(Some(Place {
                 listeners,
                 scoreboard: Scoreboard::create(1)?,
@@ -268,6 +277,8 @@ impl Worker {
             lifespan,
             control: Arc::clone(&self.control),
             grace: self.config.workers.timeout_graceful_shutdown,
+            tls: self.tls.clone(),
+            config: self.config.clone(),
         };
         let event_loop = event_loop.clone().unbind();
         drop(handle.spawn(async move {
@@ -304,6 +315,21 @@ fn freeze_heap(py: Python<'_>) {
     }
 }
 
+/// TLS for a process without a supervisor, which watches the files itself.
+fn tls_alone(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let Some(keeper) = tls::Keeper::new(config)? else { return Ok(None) };
+    let tls = Arc::new(keeper.state().start(config)?);
+    let watched = Arc::downgrade(&tls);
+    keeper.watch(move |state| {
+        let Some(tls) = watched.upgrade() else { return false };
+        if let Err(error) = state.apply_to(&tls) {
+            log::error!("new certificates cannot be used: {error}");
+        }
+        true
+    });
+    Ok(Some(tls))
+}
+
 fn lifespan_mode(mode: rsgi_config::Lifespan) -> LifespanMode {
     match mode {
         rsgi_config::Lifespan::Auto => LifespanMode::Auto,
@@ -336,6 +362,8 @@ struct Run {
     lifespan: LifespanRun,
     control: Arc<Control>,
     grace: Duration,
+    tls: Option<Arc<Tls>>,
+    config: Config,
 }
 
 impl Run {
@@ -416,8 +444,9 @@ impl Run {
             let address = listener.address.clone();
             let shared = listener.fd.try_clone();
             match shared.and_then(register_for_reading).and_then(Listener::new) {
-                Ok(listener) => {
-                    acceptors.spawn(accept_connections(listener, Arc::clone(&self.service)));
+                Ok(accepting) => {
+                    let accepting = self.prepared(accepting, listener, &listeners);
+                    acceptors.spawn(accept_connections(accepting, Arc::clone(&self.service)));
                 }
                 Err(error) => {
                     self.fail(Some(&format!("cannot listen on {address}: {error}")));
@@ -444,6 +473,33 @@ impl Run {
         let deadline = Instant::now() + self.grace;
         self.drain(deadline).await;
         deadline
+    }
+
+    /// A listener that speaks what its address says.
+    fn prepared(
+        &self,
+        accepting: Listener,
+        listener: &rsgi_supervisor::Listener,
+        all: &[rsgi_supervisor::Listener],
+    ) -> Listener {
+        match (&self.tls, tls::redirect(&self.config, all, listener)) {
+            (Some(tls), _) if listener.is_tls() => accepting.with_tls(Arc::clone(tls)),
+            (_, Some(redirect)) => accepting.with_redirect(redirect),
+            (_, None) => accepting,
+        }
+    }
+
+    /// Goes on with what the supervisor says has changed.
+    fn update(&self, settings: &serde_json::Value) {
+        let Some(tls) = &self.tls else { return };
+        let applied = match tls::State::from_setup(settings) {
+            Ok(Some(state)) => state.apply_to(tls).map_err(|error| error.to_string()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = applied {
+            log::error!("new certificates cannot be used: {error}");
+        }
     }
 
     /// Asks for a replacement once this worker has served its share; without a supervisor, simply
@@ -538,6 +594,7 @@ impl Run {
                 return pending().await;
             };
             match supervisor.try_receive() {
+                Ok(Some(Order::Update(settings))) => self.update(&settings),
                 Ok(Some(Order::Drain)) => self.control.request(Stop::Graceful),
                 Ok(Some(Order::Quit)) => self.control.request(Stop::Now),
                 Ok(Some(Order::SupervisorGone)) => {

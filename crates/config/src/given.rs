@@ -92,7 +92,7 @@ pub(crate) fn settle(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let config: Config = draft.finish();
+    let config: Config = draft.finish()?;
     Ok(Loaded { config, notices })
 }
 

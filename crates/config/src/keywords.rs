@@ -55,7 +55,7 @@ pub fn from_keywords<N: AsRef<str>>(
             Err(expected) => problems.push(Problem {
                 origin: Some(name.to_owned()),
                 message: format!("expected {expected}"),
-                value: Some(shown(&value)),
+                value: (setting.kind != Kind::Secret).then(|| shown(&value)),
             }),
         }
     }
@@ -77,7 +77,7 @@ fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<String>>, &'stat
         (Kind::Switch | Kind::Flag, _) => Err("True or False"),
         (Kind::Scalar, _) => Err("a number or text"),
         (Kind::Octal, _) => Err("permission bits, such as 0o660"),
-        (Kind::Target | Kind::Text, _) => Err("text"),
+        (Kind::Target | Kind::Text | Kind::Secret, _) => Err("text"),
     }
 }
 

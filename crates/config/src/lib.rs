@@ -24,6 +24,7 @@ mod options;
 mod reference;
 mod setting;
 mod table;
+mod tls;
 mod types;
 mod values;
 
@@ -32,6 +33,7 @@ pub use error::LoadError;
 pub use keywords::{Value, from_keywords};
 pub use load::load;
 pub use options::{AppOptions, BindOptions, Config, HttpOptions, LogOptions, WorkerOptions};
+pub use tls::{ClientCertificates, Secret, TlsOptions, TlsVersion};
 pub use types::{
     BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel, ParseError,
 };

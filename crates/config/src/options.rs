@@ -1,4 +1,4 @@
-//! [`Config`]: every setting with its final value, as plain data in five sections.
+//! [`Config`]: every setting with its final value, as plain data in sections.
 //!
 //! What the other crates are configured with, and what the supervisor hands to its workers. Owns
 //! the values used when nothing is set; how they are spelled and documented is the table's
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tls::TlsOptions;
 use crate::types::{BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel};
 
 /// Everything that can be set.
@@ -19,6 +20,8 @@ pub struct Config {
     pub bind: BindOptions,
     /// Connections, requests and responses.
     pub http: HttpOptions,
+    /// Encrypted connections.
+    pub tls: TlsOptions,
     /// Worker processes.
     pub workers: WorkerOptions,
     /// What is logged, and how.

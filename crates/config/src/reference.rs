@@ -44,12 +44,13 @@ fn page() -> String {
     write!(page, "\n## {}\n{COMPATIBILITY}", Group::Compatibility.title()).unwrap();
     for setting in SETTINGS.iter().filter(|setting| setting.group == Group::Compatibility) {
         let verdict = match setting.kind {
-            Kind::Refused => "error",
-            _ => "no effect",
+            Kind::Refused => "error: ",
+            Kind::Ignored => "no effect: ",
+            _ => "",
         };
         let Setting { help, doc, .. } = setting;
         let doc = if doc.is_empty() { String::new() } else { format!(" Accepts {doc}") };
-        writeln!(page, "| {} | {verdict}: {help}.{doc} |", flags(setting)).unwrap();
+        writeln!(page, "| {} | {verdict}{help}.{doc} |", flags(setting)).unwrap();
     }
     page
 }

@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     Flag,
     /// Free text; numbers are not taken for it.
     Text,
+    /// Text that is never shown again.
+    Secret,
     /// A number, a duration, a size or a word.
     Scalar,
     /// Permission bits: a Python integer is shown in octal.
@@ -81,6 +83,8 @@ pub(crate) enum Group {
     Workers,
     /// Connections, requests, responses.
     Http,
+    /// Encrypted connections.
+    Tls,
     /// Logs.
     Logging,
     /// Settings of other servers that mean nothing here; not shown in `--help`.
@@ -89,8 +93,8 @@ pub(crate) enum Group {
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 5] =
-        [Self::Application, Self::Binding, Self::Workers, Self::Http, Self::Logging];
+    pub(crate) const SHOWN: [Self; 6] =
+        [Self::Application, Self::Binding, Self::Workers, Self::Http, Self::Tls, Self::Logging];
 
     /// The heading.
     pub(crate) const fn title(self) -> &'static str {
@@ -99,6 +103,7 @@ impl Group {
             Self::Binding => "Addresses",
             Self::Workers => "Workers",
             Self::Http => "HTTP",
+            Self::Tls => "TLS",
             Self::Logging => "Logging",
             Self::Compatibility => "Settings of other servers",
         }

@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use crate::access_log::{AccessLog, Record};
 use crate::date::DateLine;
 use crate::exchange::{Exchange, RequestLine};
+use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
+use crate::tls::TlsInfo;
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
 /// in Rust.
@@ -44,6 +46,10 @@ pub struct ConnectionInfo {
     pub server: Option<(String, Option<u16>)>,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// How it is encrypted, if it is.
+    pub tls: Option<Arc<TlsInfo>>,
+    /// Where to send requests instead of to the application.
+    pub redirect: Option<Redirect>,
 }
 
 impl fmt::Display for ConnectionInfo {

@@ -1,4 +1,4 @@
-//! What a connection runs over. TLS will be another one.
+//! What a connection runs over: a socket, or TLS over one.
 
 use std::time::Duration;
 
@@ -21,3 +21,9 @@ impl Transport for tokio::net::TcpStream {
 impl Transport for tokio::net::UnixStream {}
 
 impl Transport for tokio::io::DuplexStream {}
+
+impl<T: Transport> Transport for tokio_rustls::server::TlsStream<T> {
+    fn make_close_abortive(&self) {
+        self.get_ref().0.make_close_abortive();
+    }
+}

@@ -22,7 +22,7 @@ mod sys;
 pub use control::{Order, WorkerControl};
 pub use error::{BindError, InheritError};
 pub use inherited::{Inherited, WORKER_VARIABLE};
-pub use run::{SupervisorOptions, run};
+pub use run::{SupervisorOptions, Updates, run};
 pub use scoreboard::{LATENCY_BUCKETS, MAX_SLOTS, Phase, Scoreboard, Slot, monotonic_ns};
 pub use sockets::{Listener, ListenerKind, activated, bind_all};
 pub use spawn::WorkerCommand;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use log::{debug, error, info, log, warn};
 use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::control::{self, FromWorker, Report, SupervisorControl, ToWorker};
@@ -36,11 +37,17 @@ pub struct SupervisorOptions {
     pub command: WorkerCommand,
     /// What every worker is told first, of any size.
     pub setup: serde_json::Value,
+    /// What workers are told first from now on, and those that run as an
+    /// [`Order::Update`](crate::Order::Update), whenever it changes.
+    pub updates: Option<Updates>,
     /// How long a worker may take to finish what is running; `None` is no limit.
     pub timeout_graceful_shutdown: Option<Duration>,
     /// How long a worker may take until it is ready; `None` is no limit.
     pub timeout_worker_startup: Option<Duration>,
 }
+
+/// New settings for the workers, each time as a whole.
+pub type Updates = watch::Receiver<serde_json::Value>;
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
 ///
@@ -60,13 +67,14 @@ pub fn run(options: SupervisorOptions, listeners: Vec<Listener>) -> u8 {
     code
 }
 
-fn start(options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<u8> {
+fn start(mut options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything slow: from here on no signal is lost or deadly.
         let signals = Signals::install()?;
         info!(target: LOG, "Started parent process [{}]", std::process::id());
-        Ok(Supervisor::new(options, listeners)?.serve(signals).await)
+        let updates = options.updates.take();
+        Ok(Supervisor::new(options, listeners)?.serve(signals, updates).await)
     })
 }
 
@@ -114,13 +122,13 @@ impl Supervisor {
         })
     }
 
-    async fn serve(mut self, mut signals: Signals) -> u8 {
+    async fn serve(mut self, mut signals: Signals, mut updates: Option<Updates>) -> u8 {
         let mut outcome = self.handle(Event::Tick);
         loop {
             if let Some(code) = outcome {
                 return code;
             }
-            outcome = self.turn(&mut signals).await;
+            outcome = self.turn(&mut signals, &mut updates).await;
         }
     }
 
@@ -128,7 +136,7 @@ impl Supervisor {
     ///
     /// Requests come first: a signal to the whole process group also ends the workers, and their
     /// deaths must be seen as part of the stop. Reports come before deaths: they are the cause.
-    async fn turn(&mut self, signals: &mut Signals) -> Option<u8> {
+    async fn turn(&mut self, signals: &mut Signals, updates: &mut Option<Updates>) -> Option<u8> {
         let deadline = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
         tokio::select! {
             biased;
@@ -137,6 +145,7 @@ impl Supervisor {
                 self.handle(event_of(pid, report))
             }
             () = signals.children.changed() => self.reap(),
+            settings = next_update(updates) => self.update(&settings),
             () = sleep_until(deadline) => self.handle(Event::Tick),
         }
     }
@@ -208,6 +217,25 @@ impl Supervisor {
             .ok();
         self.workers.insert(pid, Running { slot: place.slot, control });
         Ok(pid)
+    }
+
+    /// Tells all workers, and those to come.
+    fn update(&mut self, settings: &serde_json::Value) -> Option<u8> {
+        match control::settings_file(settings) {
+            Ok(settings) => self.settings = settings,
+            Err(error) => {
+                error!(target: LOG, "Cannot pass new settings to the workers: {error}");
+                return None;
+            }
+        }
+        for (pid, worker) in &self.workers {
+            let control = worker.control.as_ref();
+            let sent = control.map(|control| control.get_ref().send_update(&self.settings));
+            if let Some(Err(error)) = sent {
+                warn!(target: LOG, "Cannot send new settings to worker [{pid}]: {error}");
+            }
+        }
+        None
     }
 
     fn order(&self, pid: Pid, order: &ToWorker) {
@@ -310,6 +338,16 @@ fn event_of(pid: Pid, report: Report) -> Event {
 
 fn exit_of(status: WaitStatus) -> Option<Exit> {
     status.exit_status().map(Exit::Code).or(status.terminating_signal().map(Exit::Signal))
+}
+
+/// The next settings. Cancel-safe: nothing is lost where it is not polled to its end.
+async fn next_update(updates: &mut Option<Updates>) -> serde_json::Value {
+    if let Some(updates) = updates
+        && updates.changed().await.is_ok()
+    {
+        return updates.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -5,6 +5,7 @@ mod help;
 mod keywords;
 mod mistakes;
 mod sources;
+mod tls;
 mod values;
 
 use std::ffi::OsString;

@@ -150,6 +150,7 @@ impl Active {
         &self,
         service: &Service<A>,
         context: &A::Connection,
+        peer: &ConnectionInfo,
         head: &RequestHead<'_, '_>,
     ) {
         let replaced = match (head.target.form, head.host) {
@@ -163,7 +164,10 @@ impl Active {
             fields: if replaced.is_empty() { head.fields } else { &replaced },
             accepts_trailers: head.accepts_trailers && head.version == Version::Http11,
         };
-        service.app.call(context, &request, &self.exchange);
+        match peer.redirect {
+            Some(redirect) => redirect.answer(&request, &self.exchange),
+            None => service.app.call(context, &request, &self.exchange),
+        }
     }
 
     /// Takes what the application has sent and puts it into `write` in wire form. `unused` is what

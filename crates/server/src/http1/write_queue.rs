@@ -30,11 +30,14 @@ pub(super) struct WriteQueue {
     sent: usize,
     /// All bytes that wait.
     length: usize,
+    /// Whether some wait below, too.
+    is_held_back: bool,
 }
 
 impl WriteQueue {
+    /// How many bytes have not left; at least 1 as long as the client has not taken all of them.
     pub(super) fn len(&self) -> usize {
-        self.length
+        if self.is_held_back { self.length.max(1) } else { self.length }
     }
 
     /// Lets `write` append to the tail.
@@ -92,7 +95,10 @@ impl WriteQueue {
             burst += count;
             self.consume(count);
         }
-        Poll::Ready(Ok(()))
+        // TLS holds back what the socket did not take; a socket holds back nothing.
+        let flushed = Pin::new(io).poll_flush(cx);
+        self.is_held_back = flushed.is_pending();
+        flushed
     }
 
     fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {

@@ -64,6 +64,26 @@ def test_bodies_of_any_size_come_back(
             assert response.content == body
 
 
+def test_a_slow_reader_gets_it_all(
+    serve: Serve, authority: Authority, certificate: list[str]
+) -> None:
+    server = serve(ECHO, *certificate, "--timeout-keep-alive", "300")
+    size = 8_000_000
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        plain.settimeout(30)
+        plain.connect(("127.0.0.1", server.port))
+        with authority.client().wrap_socket(plain, server_hostname="localhost") as client:
+            head = f"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n"
+            client.sendall(head.encode() + b"x" * size)
+            received = client.recv(65536)
+            left = size - len(received.partition(b"\r\n\r\n")[2])
+            while left > 0:
+                data = client.recv(65536)
+                assert data, f"{left} bytes are missing"
+                left -= len(data)
+
+
 def test_http1_is_agreed_on(
     serve: Serve, connect: Connect, authority: Authority, certificate: list[str]
 ) -> None:

@@ -179,6 +179,43 @@ mod tests {
         }
     }
 
+    /// Takes everything, and has written it out when asked for the second time, as TLS may.
+    #[derive(Default)]
+    struct Holding {
+        flushes: usize,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes < 2 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_held_back_below_has_not_left() {
+        let mut queue = WriteQueue::default();
+        let mut io = Holding::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        queue.append(|tail| tail.extend_from_slice(b"response"));
+        assert!(queue.poll_flush(&mut io, &mut cx).is_pending());
+        assert_eq!(queue.len(), 1);
+        assert!(queue.poll_flush(&mut io, &mut cx).is_ready());
+        assert_eq!(queue.len(), 0);
+    }
+
     #[test]
     fn bytes_leave_in_order_whatever_a_write_takes() {
         let large = Bytes::from(vec![b'L'; COPY_LIMIT + 3]);

@@ -27,6 +27,7 @@ class Serve(Protocol):
         allow_tracebacks: bool = False,
         pass_fds: tuple[int, ...] = (),
         bind: bool = True,
+        prefix: tuple[str, ...] = (),
         ready: bool = True,
     ) -> Server:
         """Return the running server."""

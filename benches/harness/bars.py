@@ -16,6 +16,7 @@ RATE_LIMITS = {"granian": 1.10, "uvicorn": 1.22}
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 18, 14
 QUICK_P99_MS = 2.0
 IDLE_BYTES = 7 * 1024
+MESSAGE_LIMITS = {"ws-32": {"granian": 0.33, "uvicorn": 0.5}, "ws-64k": {"uvicorn": 0.6}}
 MEMORY_PEERS = ("granian", "uvicorn")
 
 
@@ -39,6 +40,7 @@ def judge(results: Results) -> list[Bar]:
     return [
         *_cpu(rows),
         *_fastapi(rows),
+        *_messages(rows),
         *_balance(results),
         *_memory(rows),
         *_idle(results),
@@ -98,6 +100,14 @@ def _fastapi(rows: Rows) -> Iterator[Bar]:
         best = min(peers, key=lambda row: row.p99_us)
         detail = f"{own.p99_us / 1000:.2f} ms, {best.server} {best.p99_us / 1000:.2f} ms"
         yield Bar(2, promise, own.p99_us <= best.p99_us, detail)
+
+
+def _messages(rows: Rows) -> Iterator[Bar]:
+    for scenario, limits in MESSAGE_LIMITS.items():
+        for server, limit in limits.items():
+            ratio = _ratio(_cost(rows, scenario, "rsgi"), _cost(rows, scenario, server))
+            promise = f"WebSocket echo ({scenario}), CPU per message against {server}"
+            yield _limit(5, promise, ratio, limit, "x")
 
 
 def _balance(results: Results) -> Iterator[Bar]:

@@ -29,6 +29,7 @@ class Scenario:
     answer_length: int
     path: str = "/"
     upload: int = 0  # bytes; a POST when there are any
+    message: int = 0  # bytes; a WebSocket's echo when there are any
     connections: tuple[int, ...] = (64,)
     access_log: AccessLog = AccessLog.OFF
     with_hyper: bool = False
@@ -37,6 +38,7 @@ class Scenario:
 
 HELLO = b"Hello world!"
 JSON = b'{"message":"Hello world!"}'
+WEBSOCKET = b"WebSocket"  # to an HTTP request
 EVERY_LEVEL = (1, 64, 1000)
 
 SCENARIOS = (
@@ -78,5 +80,15 @@ SCENARIOS = (
     Scenario("streaming", "Streamed response, 16 x 4 KB", "streaming:app", b"x", 64 * KIB),
     Scenario("sleep", "5 x `asyncio.sleep(0)`", "waiting:app", b"done", 4, path="/sleep"),
     Scenario("executor", "`run_in_executor`", "waiting:app", b"done", 4, path="/executor"),
+    Scenario(
+        *("ws-32", "WebSocket, echo of 32 B", "websocket_echo:app", WEBSOCKET, len(WEBSOCKET)),
+        message=32,
+        connections=EVERY_LEVEL,
+    ),
+    Scenario(
+        *("ws-64k", "WebSocket, echo of 64 KB", "websocket_echo:app", WEBSOCKET, len(WEBSOCKET)),
+        message=64 * KIB,
+        connections=(1, 64),
+    ),
     Scenario("redis", "One redis `GET`", "cache:app", HELLO, len(HELLO), needs_redis=True),
 )

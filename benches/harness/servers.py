@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import os
 import re
@@ -65,6 +66,7 @@ def _peer(name: str) -> str:
 def _uvicorn(launch: Launch) -> list[str]:
     return [
         *(_peer("uvicorn"), "--loop", "uvloop", "--http", "httptools"),
+        *("--ws", "websockets-sansio"),
         *("--port", str(launch.port), "--workers", str(launch.workers)),
         *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS), "--backlog", str(BACKLOG)),
         "--access-log" if launch.access_log else "--no-access-log",
@@ -118,15 +120,21 @@ def _rsgi(executable: str) -> Callable[[Launch], list[str]]:
     return command
 
 
-def _build_hyper() -> str:
-    package = BENCHES / "hyper"
+def _build(name: str) -> str:
+    package = BENCHES / name
     target = Path(os.environ.get("CARGO_TARGET_DIR", package / "target"))
     subprocess.run(
         ["cargo", "build", "--release", "--quiet", "--locked", "--target-dir", str(target)],
         cwd=package,
         check=True,
     )
-    return str(target / "release" / "rsgi-bench-hyper")
+    return str(target / "release" / f"rsgi-bench-{name}")
+
+
+@functools.cache
+def websocket_load() -> str:
+    """Build the load generator for WebSockets; return its path."""
+    return _build("websocket")
 
 
 def _hyper_version() -> str:
@@ -147,7 +155,7 @@ def participants(names: list[str], rsgi: str, hyper: str | None) -> list[Server]
     found = []
     for name in names:
         if name == "hyper":
-            binary = hyper or _build_hyper()
+            binary = hyper or _build("hyper")
             found.append(
                 Server(name, "bare hyper, no Python", _hyper_version(), _fixed(binary), False)
             )

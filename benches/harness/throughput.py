@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import processes
 from harness.scenarios import AccessLog, Scenario
-from harness.servers import Cores, Launch, Server, free_port, request, running
+from harness.servers import Cores, Launch, Server, free_port, request, running, websocket_load
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 WARM_UP_CONNECTIONS = 64
@@ -60,8 +60,16 @@ def wrk_command(
 
 
 def generate(port: int, scenario: Scenario, connections: int, seconds: float, cores: Cores) -> Load:
-    """Run wrk to its end."""
-    command = wrk_command(port, scenario.path, connections, seconds, cores.load, scenario.upload)
+    """Run the load generator to its end: wrk, or for WebSockets our own."""
+    if scenario.message:
+        command = [
+            *("taskset", "-c", str(cores.load), websocket_load(), str(port)),
+            *(str(scenario.message), str(connections), str(max(1, round(seconds)))),
+        ]
+    else:
+        command = wrk_command(
+            port, scenario.path, connections, seconds, cores.load, scenario.upload
+        )
     ended = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=seconds + 60
     )

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from rsgi._event_loop import EventLoop, new_event_loop
     from rsgi._native import ClientDisconnected
     from rsgi._run import run
+    from rsgi._server import Config, Server
 
-__all__ = ["ClientDisconnected", "EventLoop", "new_event_loop", "run"]
+__all__ = ["ClientDisconnected", "Config", "EventLoop", "Server", "new_event_loop", "run"]
 
 _HOMES = {
     "ClientDisconnected": "rsgi._native",
+    "Config": "rsgi._server",
     "EventLoop": "rsgi._event_loop",
+    "Server": "rsgi._server",
     "new_event_loop": "rsgi._event_loop",
     "run": "rsgi._run",
 }

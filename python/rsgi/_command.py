@@ -1,4 +1,4 @@
-"""The command line that starts a worker: this interpreter, with its own options."""
+"""The command lines that start what the command needs: this interpreter, with its own options."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ import sys
 #: Less to import than `-m` has: runpy and what it needs stay out of every worker's memory.
 WORKER = "import sys; from rsgi._worker import main; sys.exit(main())"
 
+READER = "import sys; from rsgi._settings_file import main; sys.exit(main())"
+
 
 def worker_command() -> list[str]:
     """Return program and arguments of a worker process."""
+    return _command(WORKER)
+
+
+def reader_command() -> list[str]:
+    """Return program and arguments of the process that reads a Python file of settings."""
+    return _command(READER)
+
+
+def _command(program: str) -> list[str]:
     # -P: the current directory gets on the path with the application's directory, and not before
     # rsgi's own imports.
-    return [sys.executable, *_interpreter_options(), "-P", "-c", WORKER]
+    return [sys.executable, *_interpreter_options(), "-P", "-c", program]
 
 
 def _interpreter_options() -> list[str]:

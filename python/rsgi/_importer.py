@@ -26,17 +26,22 @@ def load(target: str, *, factory: bool = False, app_dir: str = "") -> Applicatio
 
     `target` is `module:attribute`, `module` or `module:factory()`. Raises `ApplicationError`.
     """
+    name, called, _ = target.partition("()")
+    factory = factory or bool(called)
+    found = find(name, app_dir=app_dir)
+    if factory:
+        found = _call_factory(found, target)
+    return check(found, target)
+
+
+def find(target: str, *, app_dir: str = "") -> Any:
+    """Import and return what `target` names, whatever it is. Raises `ApplicationError`."""
     directory = os.path.abspath(app_dir or os.curdir)
     if directory not in sys.path:
         sys.path.insert(0, directory)
     module_name, _, attribute = target.partition(":")
-    if attribute.endswith("()"):
-        attribute, factory = attribute.removesuffix("()"), True
     module = _import(module_name)
-    found = _attribute(module, module_name, attribute)
-    if factory:
-        found = _call_factory(found, target)
-    return check(found, target)
+    return _attribute(module, module_name, attribute)
 
 
 def check(application: Any, name: str) -> Application:
@@ -68,13 +73,13 @@ def _import(name: str) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name != missing and not name.startswith(f"{missing}."):
-            raise ApplicationError(_failure(f"importing `{name}` failed", error)) from error
+            raise ApplicationError(describe(f"importing `{name}` failed", error)) from error
         hint = f"looked in `{sys.path[0]}`; --app-dir names another directory"
         if name != missing:
             raise ApplicationError(f"no module `{missing}` (of `{name}`): {hint}") from None
         raise ApplicationError(f"no module `{name}`: {hint}") from None
     except Exception as error:
-        raise ApplicationError(_failure(f"importing `{name}` failed", error)) from error
+        raise ApplicationError(describe(f"importing `{name}` failed", error)) from error
     except SystemExit as error:
         raise ApplicationError(f"importing `{name}` ended with sys.exit({error.code!r})") from error
 
@@ -116,20 +121,23 @@ def _call_factory(factory: Any, target: str) -> Any:
     try:
         return factory()
     except Exception as error:
-        raise ApplicationError(_failure(f"the factory `{target}` failed", error)) from error
+        raise ApplicationError(describe(f"the factory `{target}` failed", error)) from error
 
 
-def _failure(what: str, error: BaseException) -> str:
-    """Return `what` and the error's traceback, without the frames of the importing machinery."""
-    shown = traceback.TracebackException(type(error), error, _users_frames(error.__traceback__))
+def describe(what: str, error: BaseException, *ours: str) -> str:
+    """Return `what` and the error's traceback, without the frames that led to the user's code.
+
+    These are the importing machinery's, and those of files whose path starts with one of `ours`.
+    """
+    frames = _users_frames(error.__traceback__, (__file__, importlib.__file__, *ours))
+    shown = traceback.TracebackException(type(error), error, frames)
     return f"{what}\n{''.join(shown.format()).rstrip()}"
 
 
-def _users_frames(frames: TracebackType | None) -> TracebackType | None:
+def _users_frames(frames: TracebackType | None, ours: tuple[str, ...]) -> TracebackType | None:
     while frames is not None:
         filename = frames.tb_frame.f_code.co_filename
-        ours = filename == __file__ or filename == importlib.__file__
-        if not ours and not filename.startswith("<frozen importlib"):
+        if not filename.startswith(("<frozen importlib", *ours)):
             return frames
         frames = frames.tb_next
     return None

@@ -21,9 +21,10 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
     Raises `ValueError` or `TypeError` for settings that are wrong, and `SystemExit` with the
     command's exit status if serving failed.
     """
-    if isinstance(app, str) and int(settings.get("workers") or 1) > 1:
+    several = _asks_for_several(settings.get("workers"))
+    if isinstance(app, str) and several:
         status = supervise_keywords({"app": app, **settings}, worker_command())
-    elif int(settings.get("workers") or 1) > 1:
+    elif several:
         raise ValueError('several workers need an import string: rsgi.run("module:app", workers=2)')
     else:
         status = _run_here(app, settings)
@@ -31,19 +32,28 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
         sys.exit(status)
 
 
+def _asks_for_several(workers: Any) -> bool:
+    if isinstance(workers, str) and workers.lower() == "auto":
+        return True
+    return int(workers or 1) > 1
+
+
 def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:
-    from rsgi._importer import ApplicationError, check, load
+    from rsgi._importer import ApplicationError
+    from rsgi._on_start import run_function
+    from rsgi._server import load_for
     from rsgi._serving import serve
 
     named = {"app": app} if isinstance(app, str) else {}
     worker = Worker.alone({**named, **settings})
-    try:
-        if worker.target is not None:
-            application = load(worker.target, factory=worker.factory, app_dir=worker.app_dir)
-        else:
-            application = check(app() if worker.factory and callable(app) else app, repr(app))
-    except ApplicationError as error:
-        worker.fail(f"Error loading ASGI app: {error}")
+    if worker.on_start is not None:
+        try:
+            run_function(worker.on_start, worker.app_dir)
+        except ApplicationError as error:
+            worker.fail(f"{worker.on_start} failed: {error}")
+            return worker.exit_status
+    application = load_for(worker, app)
+    if application is None:
         return worker.exit_status
     worker.announce()
     return serve(worker, application)

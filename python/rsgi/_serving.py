@@ -8,34 +8,41 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from rsgi._event_loop import new_event_loop
 from rsgi._native import Worker
 
-#: How long the process may take to end after its grace period: executors that hang are left behind.
+#: How long what outlives the event loop may take: tasks, generators and, in a worker, threads.
 EXIT_GRACE = 1.0
 
 
-def serve(worker: Worker, application: Any) -> int:
-    """Serve until the worker is stopped and return the exit status."""
+def serve(worker: Worker, application: Any, exit_grace: float | None = None) -> int:
+    """Serve until the worker is stopped and return the exit status.
+
+    With `exit_grace` the process ends that many seconds after the loop, whatever still runs in it.
+    """
     event_loop = new_event_loop()
     asyncio.set_event_loop(event_loop)
     try:
         with _stop_signals(worker):
-            worker.serve(event_loop, application)
-            event_loop.run_forever()
+            worker.serve(event_loop, application, _nothing, event_loop.stop)
+            try:
+                event_loop.run_forever()
+            finally:
+                if exit_grace is not None:
+                    _exit_soon(worker.exit_status, exit_grace)
             _cancel_all_tasks(event_loop)
-            event_loop.run_until_complete(event_loop.shutdown_asyncgens())
+            _close_generators(event_loop)
     finally:
         asyncio.set_event_loop(None)
         event_loop.close()
     return worker.exit_status
 
 
-def exit_soon(status: int, seconds: float) -> None:
+def _exit_soon(status: int, seconds: float) -> None:
     """Make sure that the process ends, though a thread of the application's may hang."""
 
     def leave() -> None:
@@ -46,6 +53,10 @@ def exit_soon(status: int, seconds: float) -> None:
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
+
+
+def _nothing() -> None:
+    """Be called where nobody waits for the start."""
 
 
 @contextmanager
@@ -74,3 +85,10 @@ def _cancel_all_tasks(event_loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     event_loop.run_until_complete(asyncio.wait(tasks, timeout=EXIT_GRACE))
+
+
+def _close_generators(event_loop: asyncio.AbstractEventLoop) -> None:
+    """Close the asynchronous generators that were left half-way, as `asyncio.run` does."""
+    with suppress(TimeoutError):
+        closing = asyncio.wait_for(event_loop.shutdown_asyncgens(), EXIT_GRACE)
+        event_loop.run_until_complete(closing)

@@ -28,20 +28,27 @@ def main() -> int:
     if passed is None:
         sys.stderr.write("rsgi._worker is started by the supervisor only; run `rsgi` instead\n")
         return 2
+    role = os.environ.pop("RSGI_ROLE", None)
+    if role == "template":
+        from rsgi import _template
+
+        return _template.main(passed)
+    if role == "on_start":
+        from rsgi import _on_start
+
+        return _on_start.main(passed)
     worker = Worker.inherited(passed)
     os.environ["RSGI_WORKER_INDEX"] = str(worker.index)
 
     from rsgi._importer import ApplicationError, load
-    from rsgi._serving import EXIT_GRACE, exit_soon, serve
+    from rsgi._serving import EXIT_GRACE, serve
 
     try:
         application = load(worker.target or "", factory=worker.factory, app_dir=worker.app_dir)
     except ApplicationError as error:
         worker.fail(f"Error loading ASGI app: {error}")
         return worker.exit_status
-    status = serve(worker, application)
-    exit_soon(status, EXIT_GRACE)
-    return status
+    return serve(worker, application, EXIT_GRACE)
 
 
 if __name__ == "__main__":

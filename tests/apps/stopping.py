@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 
@@ -10,6 +11,8 @@ from tests.apps.scenarios import Scenarios, answer, answer_pid, chunk, for_ever,
 from tests.support.asgi import Receive, Scope, Send
 
 app = Scenarios()
+#: What the application does not give back.
+KEPT: list[bytearray] = []
 
 
 def say(text: str) -> None:
@@ -78,9 +81,34 @@ async def ignore_cancellation(scope: Scope, receive: Receive, send: Send) -> Non
             say("ignored")
 
 
+@app.at("/grow")
+async def grow(scope: Scope, receive: Receive, send: Send) -> None:
+    """Keep as many megabytes more as the query says."""
+    KEPT.append(bytearray(b"x") * (int(scope["query_string"]) << 20))
+    await answer_pid(send)
+
+
+@app.at("/orphans")
+async def leave_orphans(scope: Scope, receive: Receive, send: Send) -> None:
+    """Start processes that outlive their parent for a moment, and end as a failed worker does."""
+    script = "(exit 3) & (sleep 0.1; exit 3) & (sleep 0.2; kill -9 $$) & exit 0"
+    process = await asyncio.create_subprocess_exec("sh", "-c", script)
+    await process.wait()
+    await answer_pid(send)
+
+
 @app.at("/block")
 async def block(scope: Scope, receive: Receive, send: Send) -> None:
     """Block the event loop for 200 ms, as a wrongly written handler does."""
     say("blocking")
     time.sleep(0.2)  # noqa: ASYNC251 (this is the fault under test)
+    await answer_pid(send)
+
+
+@app.at("/block-until")
+async def block_until(scope: Scope, receive: Receive, send: Send) -> None:
+    """Block the event loop until the file exists that the query names."""
+    say("blocking")
+    while not os.path.exists(scope["query_string"].decode()):  # noqa: ASYNC240 (the fault, too)
+        time.sleep(0.05)  # noqa: ASYNC251 (this is the fault under test)
     await answer_pid(send)

@@ -87,10 +87,10 @@ def test_an_idle_connection_closes_while_another_request_runs(serve: Serve) -> N
     server = serve(APP)
     with server.connect() as idle:
         idle.get("/pid")
-        with in_flight(server, "/second") as busy:
+        with in_flight(server, "/hang") as busy:
             server.signal(signal.SIGTERM)
-            idle.assert_closed(within=0.8)
-            assert busy.read_response().body == b"finished"
+            idle.assert_closed()
+            assert not busy.is_readable(0)
 
 
 def test_new_connections_are_refused_while_draining(serve: Serve) -> None:
@@ -103,6 +103,8 @@ def test_new_connections_are_refused_while_draining(serve: Serve) -> None:
                 server.connect().close()
             except ConnectionRefusedError:
                 return True
+            except ConnectionResetError:  # it was still in the queue when the listener closed
+                return False
             return False
 
         assert eventually(is_refused, "refusal", deadline=0.9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import signal
 import time
 
@@ -47,7 +48,13 @@ def test_the_application_leaves_its_lifespan_in_its_own_time(serve: Serve) -> No
 
 
 def test_state_reaches_the_requests(serve: Serve) -> None:
-    assert serve(f"{APPS}:ordinary").get("/").text == "{'answer': 42}"
+    assert "'answer': 42}" in serve(f"{APPS}:ordinary").get("/").text
+
+
+@rsgi_only("has no worker numbers")
+def test_the_workers_number_is_in_the_state(serve: Serve) -> None:
+    state = ast.literal_eval(serve(f"{APPS}:ordinary").get("/").text)
+    assert state == {"rsgi.worker_index": 0, "answer": 42}
 
 
 def test_no_request_is_served_before_the_startup_is_complete(serve: Serve) -> None:

@@ -52,14 +52,18 @@ class Server:
         allow_tracebacks: bool = False,
         pass_fds: tuple[int, ...] = (),
         bind: bool = True,
+        prefix: tuple[str, ...] = (),
     ) -> None:
-        """Start the process; `bind` adds a free port unless the flags say where to listen."""
+        """Start the process; `bind` adds a free port unless the flags say where to listen.
+
+        `prefix` is a command that runs the server's as its arguments.
+        """
         arguments = [app, *flags]
         if workers != 1:
             arguments += ["--workers", str(workers)]
         if bind and not {"--port", "--uds", "--fd", "--bind", "-b"} & set(flags):
             arguments += ["--port", "0"]
-        self.command = flavour.command(*arguments)
+        self.command = [*prefix, *flavour.command(*arguments)]
         self.workers = workers
         self.allow_tracebacks = allow_tracebacks
         self.addresses: list[Address] = []

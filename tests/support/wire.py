@@ -173,6 +173,10 @@ class Wire:
             return data
         return self._receive()
 
+    def read_exactly(self, count: int) -> bytes:
+        """Read so many bytes."""
+        return self._exactly(count)
+
     def read_to_end(self) -> bytes:
         """Return everything up to the end of the stream, however it ended."""
         parts = []

@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_server::{App, ConnectionInfo, Exchange, Outcome, Request};
+use rsgi_server::{App, ConnectionInfo, Exchange, Outcome, Request, WebSocket};
 
 use crate::errors;
 use crate::http::HttpExchange;
 use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::selector::Selector;
 use crate::tasks::{End, OnEnd, Tasks, leaves_the_loop, to_coroutine};
+use crate::websocket::WebSocketExchange;
 
 /// A Python application on one event loop.
 #[derive(Debug)]
@@ -101,6 +102,66 @@ impl App for PyApp {
                 }
             }
         });
+    }
+
+    fn websocket(
+        &self,
+        connection: &Self::Connection,
+        request: &Request<'_>,
+        websocket: &Arc<WebSocket>,
+    ) {
+        Python::attach(|py| {
+            let (Some(connection), Some(template)) = (connection, self.template.get()) else {
+                return websocket.finish(Outcome::Failed);
+            };
+            let prepared = template.build_websocket(py, connection, request).and_then(|scope| {
+                let reactor = Arc::clone(self.selector.get().reactor());
+                let shared = WebSocketExchange::new(Arc::clone(websocket), reactor);
+                let shared = Bound::new(py, shared)?;
+                let receive = shared.getattr(intern!(py, "receive"))?;
+                let send = shared.getattr(intern!(py, "send"))?;
+                Ok((scope, receive, send))
+            });
+            match prepared {
+                Ok((scope, receive, send)) => {
+                    let on_end = WebSocketEnd(Arc::clone(websocket));
+                    self.start(py, &self.tasks, &scope, receive, send, on_end);
+                }
+                Err(error) => {
+                    report(error);
+                    websocket.finish(Outcome::Failed);
+                }
+            }
+        });
+    }
+}
+
+/// What a WebSocket's task leaves behind.
+struct WebSocketEnd(Arc<WebSocket>);
+
+impl OnEnd for WebSocketEnd {
+    fn ended(&self, py: Python<'_>, end: End) {
+        let outcome = match end {
+            End::Returned => Outcome::Returned,
+            End::Raised(error) => {
+                let value = error.value(py);
+                if errors::is_disconnect(value) && self.0.is_disconnected() {
+                    log::debug!("the application stopped: the client disconnected");
+                } else {
+                    log::error!("Exception in ASGI application\n{}", errors::format(value));
+                }
+                Outcome::Failed
+            }
+            End::Cancelled => {
+                if !self.0.is_over() {
+                    log::error!(
+                        "Exception in ASGI application\nasyncio.CancelledError: cancelled before its WebSocket was closed"
+                    );
+                }
+                Outcome::Failed
+            }
+        };
+        self.0.finish(outcome);
     }
 }
 

@@ -1,30 +1,41 @@
 //! The command: settings, sockets, then the supervisor.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_config::{Config, LoadError, Loaded, load, process_environment};
+use rsgi_config::{Config, LoadError, Loaded, LogFile, Surroundings, load, process_environment};
+use rsgi_server::AccessLog;
 use rsgi_supervisor::{
-    BindError, Listener, SupervisorOptions, Updates, WorkerCommand, activated, bind_all, exit, run,
+    BindError, Hooks, Identity, Listener, MEMORY_INTERVAL, PidFile, ServiceManager,
+    SupervisorOptions, WorkerCommand, activated, bind_all, exit, run,
 };
-use serde_json::Value;
-use tokio::sync::watch;
 
-use crate::tls::Keeper;
-use crate::{keywords, logging, options as settings, tls};
+use crate::tls::{self, Keeper};
+use crate::{ask, keywords, logging, options as settings};
 
 /// Run the command `rsgi` with these arguments (without its name). Returns the exit status.
 ///
-/// `command` is the program and the arguments that start a worker.
+/// `command` is the program and the arguments that start a worker, `reader` those that read a
+/// Python file of settings.
 #[pyfunction]
-pub(crate) fn main(py: Python<'_>, arguments: Vec<OsString>, command: Vec<OsString>) -> u8 {
-    let loaded = match load(arguments, &process_environment) {
-        Ok(loaded) => loaded,
-        Err(error) => return py.detach(|| explain(&error)),
-    };
-    py.detach(|| supervise(loaded, command))
+pub(crate) fn main(
+    py: Python<'_>,
+    arguments: Vec<OsString>,
+    command: Vec<OsString>,
+    reader: Vec<OsString>,
+) -> u8 {
+    if let Some(ask) = arguments.first().and_then(|word| ask::command(word)) {
+        return py.detach(|| ask(arguments.into_iter().skip(1).collect()));
+    }
+    let surroundings = Surroundings::of_process(reader);
+    let read = move || load(arguments.clone(), &surroundings);
+    py.detach(|| match read() {
+        Ok(loaded) => supervise(loaded, command, read),
+        Err(error) => explain(&error),
+    })
 }
 
 /// Supervise workers with settings given as keywords: `rsgi.run()` with an import string.
@@ -35,11 +46,22 @@ pub(crate) fn supervise_keywords(
     command: Vec<OsString>,
 ) -> PyResult<u8> {
     let loaded = keywords::load(settings)?;
-    Ok(py.detach(|| supervise(loaded, command)))
+    let read = {
+        // Keywords are a program's, and stay what they were.
+        let loaded = Loaded { notices: Vec::new(), ..loaded.clone() };
+        move || Ok(loaded.clone())
+    };
+    Ok(py.detach(|| supervise(loaded, command, read)))
+}
+
+/// Raise what `supervise_keywords` and `Worker.alone` would raise for these settings.
+#[pyfunction]
+pub(crate) fn check_keywords(settings: &Bound<'_, PyDict>) -> PyResult<()> {
+    keywords::load(settings).map(drop)
 }
 
 /// Prints why no configuration came out.
-fn explain(error: &LoadError) -> u8 {
+pub(crate) fn explain(error: &LoadError) -> u8 {
     let text = format!("{error}\n");
     // A reader that has gone (`rsgi --help | head -1`) is not worth a message.
     let _ = match error {
@@ -49,12 +71,24 @@ fn explain(error: &LoadError) -> u8 {
     error.exit_status()
 }
 
-fn supervise(loaded: Loaded, command: Vec<OsString>) -> u8 {
-    let Loaded { config, notices } = loaded;
-    logging::install(&config.log);
+/// Binds, then runs the supervisor; `read` is what reads the settings again on HUP.
+fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
+    let Loaded { mut config, notices, launch } = loaded;
+    if let Err(message) = open_logs(&mut config) {
+        // There is no log to write it to.
+        let _ = writeln!(io::stderr().lock(), "error: {message}");
+        return exit::STARTUP;
+    }
     for notice in notices {
         log::warn!("{notice}");
     }
+    if let Some(directory) = &launch.directory
+        && let Err(error) = std::env::set_current_dir(directory)
+    {
+        log::error!("cannot serve from `{}`: {error}", directory.display());
+        return exit::STARTUP;
+    }
+    // As the first user of the process, who may be the only one to be allowed to.
     let keeper = match Keeper::new(&config) {
         Ok(keeper) => keeper,
         Err(error) => {
@@ -62,20 +96,133 @@ fn supervise(loaded: Loaded, command: Vec<OsString>) -> u8 {
             return exit::STARTUP;
         }
     };
-    let listeners = match listen(&config) {
-        Ok(listeners) => listeners,
-        Err(error) => {
+    let (listeners, _pid_file) = match prepare(&config) {
+        Ok(prepared) => prepared,
+        Err((error, status)) => {
             log::error!("{error}");
+            return status;
+        }
+    };
+    // After the application's own addresses: those are what a mistake is more likely to be about.
+    let admin = match bind_all(config.bind.admin.as_slice(), settings::backlog(&config.bind)) {
+        Ok(admin) => admin,
+        Err(error) => {
+            log::error!("admin listener: {error}");
             return exit::STARTUP;
         }
     };
-    match options(config, command, keeper) {
-        Ok(options) => run(options, listeners),
+    let passed = options(&config, launch.environment, &command)
+        .and_then(|options| Ok((options, keeper.map(Keeper::updates).transpose()?)));
+    match passed {
+        Ok((options, updates)) => {
+            let hooks = Hooks::default()
+                .on_reload(move || reload(&read, &config, &command))
+                .on_reopen_logs(logging::reopen);
+            let service_manager = service_manager();
+            run(SupervisorOptions { updates, hooks, service_manager, ..options }, listeners, admin)
+        }
         Err(error) => {
             log::error!("the settings cannot be passed to the workers: {error}");
             exit::FAILURE
         }
     }
+}
+
+/// Opens whatever the first user of the process has to open, then becomes the one it is to run as.
+fn prepare(config: &Config) -> Result<(Vec<Listener>, Option<PidFile>), (String, u8)> {
+    let failed = |error: &dyn Display| (error.to_string(), exit::STARTUP);
+    let workers = &config.workers;
+    let identity = Identity::find(workers.user.as_ref(), workers.group.as_ref())
+        .map_err(|error| (error.to_string(), exit::USAGE))?;
+    let listeners = listen(config).map_err(|error| failed(&error))?;
+    let pid_file = workers.pid.as_deref().map(PidFile::create).transpose();
+    let pid_file = pid_file.map_err(|error| failed(&error))?;
+    if let Some(identity) = identity {
+        identity.assume(&listeners, pid_file.as_ref()).map_err(|error| failed(&error))?;
+    }
+    Ok((listeners, pid_file))
+}
+
+/// Who started this process and wants to know how it goes.
+fn service_manager() -> Option<ServiceManager> {
+    let variable = |name| process_environment(name).and_then(|value| value.into_string().ok());
+    let socket = process_environment("NOTIFY_SOCKET");
+    let (usec, pid) = (variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
+    let pid = pid.as_deref();
+    ServiceManager::from_values(std::process::id(), socket.as_deref(), usec.as_deref(), pid)
+        .unwrap_or_else(|error| {
+            log::warn!("Cannot tell the service manager anything, NOTIFY_SOCKET: {error}");
+            None
+        })
+}
+
+/// Reads the settings from wherever they come.
+trait Read: Fn() -> Result<Loaded, LoadError> + Send + Sync + 'static {}
+
+impl<F: Fn() -> Result<Loaded, LoadError> + Send + Sync + 'static> Read for F {}
+
+/// What HUP does about settings: they are read anew, and all but those in `first` that live as long
+/// as the supervisor are those of the new workers.
+fn reload(
+    read: &impl Read,
+    first: &Config,
+    command: &[OsString],
+) -> Result<SupervisorOptions, String> {
+    let Loaded { mut config, notices, launch } = read().map_err(|error| error.to_string())?;
+    open_logs(&mut config)?;
+    for notice in notices {
+        log::warn!("{notice}");
+    }
+    let fixed = keep_fixed(first, &mut config);
+    if !fixed.is_empty() {
+        log::warn!("{} cannot change without a restart, and stays as it was", fixed.join(", "));
+    }
+    options(&config, launch.environment, command).map_err(|error| error.to_string())
+}
+
+/// Sets back what cannot change while the supervisor runs. Returns what that was.
+fn keep_fixed(first: &Config, config: &mut Config) -> Vec<&'static str> {
+    let mut fixed = Vec::new();
+    if config.bind.addresses != first.bind.addresses {
+        fixed.push("where to listen (--host, --port, --bind, --uds, --fd)");
+    }
+    if config.bind.backlog != first.bind.backlog {
+        fixed.push("--backlog");
+    }
+    if config.bind.admin != first.bind.admin {
+        fixed.push("--admin-bind");
+    }
+    let (now, before) = (&mut config.workers, &first.workers);
+    if (&now.user, &now.group, &now.pid) != (&before.user, &before.group, &before.pid) {
+        fixed.push("as whom to run (--user, --group, --pid)");
+    }
+    if now.preload != before.preload {
+        fixed.push("--preload");
+    }
+    now.preload = before.preload;
+    config.bind = first.bind.clone();
+    if config.tls != first.tls {
+        fixed.push("TLS (--ssl-..., --redirect-https)");
+    }
+    config.tls = first.tls.clone();
+    fixed
+}
+
+/// Logs to where the settings say. The workers' file is tried here, so that one message says what is
+/// wrong with it and not one from each worker.
+fn open_logs(config: &mut Config) -> Result<(), String> {
+    logging::make_absolute(&mut config.log).map_err(|error| error.to_string())?;
+    let explain = |flag: &str, LogFile(path): &LogFile, error: io::Error| {
+        format!("{flag}: cannot write to the file: {error}: `{}`", path.display())
+    };
+    if let Some(file) = config.log.access_logfile.as_ref().filter(|_| config.log.access_log) {
+        let opened = AccessLog::to_file(file.0.clone(), None);
+        opened.map_err(|error| explain("--access-logfile", file, error))?;
+    }
+    logging::install(&config.log).map_err(|error| match &config.log.error_logfile {
+        Some(file) => explain("--error-logfile", file, error),
+        None => error.to_string(),
+    })
 }
 
 /// The sockets that systemd has opened for this process, or else those that the settings name.
@@ -85,48 +232,101 @@ fn listen(config: &Config) -> Result<Vec<Listener>, BindError> {
     let (pid, fds) = (variable("LISTEN_PID"), variable("LISTEN_FDS"));
     let activated = activated(std::process::id(), pid.as_deref(), fds.as_deref())?;
     if activated.is_empty() {
-        bind_all(&bind.addresses, settings::backlog(bind))
-    } else if tls::encrypts_activated(config) {
-        Ok(activated.into_iter().map(Listener::encrypted).collect())
-    } else {
-        Ok(activated)
+        return bind_all(&bind.addresses, settings::backlog(bind));
     }
+    let names = variable("LISTEN_FDNAMES").map(|names| format!(" ({names})")).unwrap_or_default();
+    log::info!("Using {} socket(s) of the service manager{names}", activated.len());
+    if tls::encrypts_activated(config) {
+        return Ok(activated.into_iter().map(Listener::encrypted).collect());
+    }
+    Ok(activated)
 }
 
 fn options(
-    config: Config,
-    command: Vec<OsString>,
-    keeper: Option<Keeper>,
+    config: &Config,
+    env: Vec<(OsString, OsString)>,
+    command: &[OsString],
 ) -> serde_json::Result<SupervisorOptions> {
-    let (setup, updates) = match keeper {
-        Some(keeper) => told(config.clone(), keeper)?,
-        None => (serde_json::to_value(&config)?, None),
-    };
-    let mut command = command.into_iter();
+    let mut command = command.iter().cloned();
+    let workers = &config.workers;
     Ok(SupervisorOptions {
-        workers: usize::try_from(config.workers.workers).unwrap_or(usize::MAX),
+        workers: workers.workers,
         command: WorkerCommand {
             program: command.next().unwrap_or_default(),
             args: command.collect(),
-            env: Vec::new(),
+            env,
         },
-        setup,
-        updates,
-        timeout_graceful_shutdown: Some(config.workers.timeout_graceful_shutdown),
-        timeout_worker_startup: Some(config.workers.timeout_worker_startup),
+        setup: tls::setup(config)?,
+        updates: None,
+        shutdown_delay: workers.shutdown_delay,
+        service_manager: None,
+        timeout: Some(workers.timeout).filter(|timeout| !timeout.is_zero()),
+        on_start: workers.on_start.clone(),
+        preload: workers.preload,
+        timeout_graceful_shutdown: Some(workers.timeout_graceful_shutdown),
+        timeout_worker_startup: Some(workers.timeout_worker_startup),
+        workers_max_rss: workers.workers_max_rss,
+        memory_interval: MEMORY_INTERVAL,
+        workers_lifetime: workers.workers_lifetime,
+        hooks: Hooks::default(),
     })
 }
 
-/// What workers are told where there is TLS, and how that changes.
-fn told(config: Config, keeper: Keeper) -> serde_json::Result<(Value, Option<Updates>)> {
-    let setup = keeper.state().add_to(&config)?;
-    let (sender, updates) = watch::channel(setup.clone());
-    keeper.watch(move |state| match state.add_to(&config) {
-        Ok(setup) => sender.send(setup).is_ok(),
-        Err(error) => {
-            log::error!("new certificates cannot be passed to the workers: {error}");
-            true
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rsgi_config::WorkerCount;
+
+    use super::*;
+
+    fn config(line: &str) -> Config {
+        load(line.split_whitespace().map(OsString::from), &Surroundings::default()).unwrap().config
+    }
+
+    #[test]
+    fn what_cannot_change_is_named_and_set_back() {
+        let first = config("m:a --port 1 --workers 2");
+        let table: [(&str, &[&str]); 6] = [
+            ("m:a --port 1 --workers 3", &[]),
+            ("m:a --port 2", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
+            ("m:a --port 1 --backlog 7", &["--backlog"]),
+            ("m:a", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
+            ("m:a --port 1 --ssl-handshake-timeout 1s", &["TLS (--ssl-..., --redirect-https)"]),
+            (
+                "m:a --port 1 --ssl-certfile /c",
+                &[
+                    "where to listen (--host, --port, --bind, --uds, --fd)",
+                    "TLS (--ssl-..., --redirect-https)",
+                ],
+            ),
+        ];
+        for (line, expected) in table {
+            let mut renewed = config(line);
+            assert_eq!(keep_fixed(&first, &mut renewed), expected, "{line}");
+            assert_eq!(renewed.bind, first.bind, "{line}");
+            assert_eq!(renewed.tls, first.tls, "{line}");
         }
-    });
-    Ok((setup, Some(updates)))
+    }
+
+    #[test]
+    fn a_reload_reads_the_settings_again_and_a_mistake_in_them_is_its_end() {
+        let first = config("m:a --workers 2");
+        let is_wrong = Arc::new(AtomicBool::new(false));
+        let read = {
+            let is_wrong = Arc::clone(&is_wrong);
+            move || {
+                let workers = if is_wrong.load(Ordering::Relaxed) { "none" } else { "3" };
+                let line = ["m:b", "--workers", workers];
+                load(line.map(OsString::from), &Surroundings::default())
+            }
+        };
+        let renewed = reload(&read, &first, &["python".into()]).unwrap();
+        assert_eq!(renewed.workers, WorkerCount::Exactly(3));
+        assert_eq!(renewed.setup["app"]["target"], "m:b");
+        is_wrong.store(true, Ordering::Relaxed);
+        let message = reload(&read, &first, &["python".into()]).unwrap_err();
+        assert!(message.contains("--workers"), "{message}");
+    }
 }

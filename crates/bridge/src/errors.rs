@@ -6,6 +6,7 @@ use pyo3::sync::PyOnceLock;
 use rsgi_protocol::LifespanError;
 use rsgi_protocol::http::fields::FieldError;
 use rsgi_server::SendError;
+use rsgi_supervisor::InheritError;
 
 pyo3::create_exception!(
     rsgi,
@@ -14,10 +15,23 @@ pyo3::create_exception!(
     "Raised by `send()` once the client has gone (ASGI HTTP 2.4, \"Disconnected Client\")."
 );
 
+/// A process was not given what it needs.
+pub(crate) fn from_inherit(error: InheritError) -> PyErr {
+    PyRuntimeError::new_err(error.to_string())
+}
+
 /// `send()` refused a message.
 pub(crate) fn from_send(error: SendError) -> PyErr {
     match error {
         SendError::Disconnected => ClientDisconnected::new_err(error.to_string()),
+        SendError::Message(error) => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+/// `send()` refused a message for a WebSocket.
+pub(crate) fn from_websocket_send(error: SendError) -> PyErr {
+    match error {
+        SendError::Disconnected => ClientDisconnected::new_err("the WebSocket is closed"),
         SendError::Message(error) => PyRuntimeError::new_err(error.to_string()),
     }
 }

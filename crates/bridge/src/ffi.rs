@@ -1,5 +1,5 @@
-//! All unsafe code of this crate: file descriptors that Python hands over as numbers, and giving up
-//! the interpreter while the loop sleeps.
+//! All unsafe code of this crate: file descriptors that Python hands over as numbers, giving up
+//! the interpreter while the loop sleeps, and signals to a thread.
 
 #![expect(unsafe_code, reason = "the only module of this crate where it is allowed")]
 
@@ -9,6 +9,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi;
+use rustix::thread::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -27,6 +28,16 @@ pub(crate) fn register_for_reading(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> 
     // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and `AsyncFd`
     // keeps it.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// Sends a signal to one thread of this process.
+pub(crate) fn signal_thread(id: Pid, number: i32) -> io::Result<()> {
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: takes three numbers and no pointer. A thread that has ended is an error, and so is
+    // one of another process that has got its number: that is what the first argument is for.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_tgkill, process, id.as_raw_nonzero().get(), number) };
+    if sent == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The interpreter's thread state while the loop's thread sleeps without it.

@@ -1,5 +1,7 @@
 //! Settings given as Python keywords.
 
+use std::ffi::OsString;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
@@ -16,6 +18,15 @@ pub(crate) fn load(settings: &Bound<'_, PyDict>) -> PyResult<Loaded> {
     from_keywords(pairs).map_err(|error| match error {
         LoadError::Help(text) | LoadError::Usage(text) => PyValueError::new_err(text),
     })
+}
+
+/// Sets the variables that the keywords ask for, where the application finds them.
+pub(crate) fn set_environment(py: Python<'_>, variables: &[(OsString, OsString)]) -> PyResult<()> {
+    let environ = py.import("os")?.getattr("environ")?;
+    for (name, value) in variables {
+        environ.set_item(name, value)?;
+    }
+    Ok(())
 }
 
 fn to_value(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {

@@ -5,6 +5,7 @@
 //! nothing else.
 
 mod app;
+mod ask;
 mod awaitable;
 mod cli;
 mod errors;
@@ -15,12 +16,16 @@ mod lifespan;
 mod logging;
 mod message;
 mod options;
+mod queue;
 mod reactor;
 mod scope;
 mod selector;
 mod tasks;
 mod telemetry;
+mod template;
 mod tls;
+mod watchdog;
+mod websocket;
 mod worker;
 
 use pyo3::prelude::*;
@@ -34,7 +39,7 @@ mod _native {
     #[pymodule_export]
     use crate::awaitable::{Awaitable, Done};
     #[pymodule_export]
-    use crate::cli::{main, supervise_keywords};
+    use crate::cli::{check_keywords, main, supervise_keywords};
     #[pymodule_export]
     use crate::errors::ClientDisconnected;
     #[pymodule_export]
@@ -43,6 +48,10 @@ mod _native {
     use crate::lifespan::LifespanExchange;
     #[pymodule_export]
     use crate::selector::{Selector, SelectorMap};
+    #[pymodule_export]
+    use crate::template::Template;
+    #[pymodule_export]
+    use crate::websocket::WebSocketExchange;
     #[pymodule_export]
     use crate::worker::Worker;
 }

@@ -11,7 +11,7 @@ use crate::errors;
 
 /// From this size on, a body is passed on as the Python object that it is; below, a copy is
 /// cheaper.
-const SHARE_FROM: usize = 16 * 1024;
+pub(crate) const SHARE_FROM: usize = 16 * 1024;
 
 /// One message: a dict, or any other mapping.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ fn pair<'py>(header: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'
 }
 
 /// Lends the bytes of a `bytes`, `bytearray` or `memoryview`.
-fn with_bytes<R>(
+pub(crate) fn with_bytes<R>(
     value: &Bound<'_, PyAny>,
     what: &str,
     then: impl FnOnce(&[u8]) -> PyResult<R>,

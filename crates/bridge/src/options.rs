@@ -1,12 +1,19 @@
 //! Settings in the terms of the crates that use them.
 
-use rsgi_config::{BindOptions, HttpOptions};
+use std::time::Duration;
+
+use rsgi_config::{BindOptions, Config, Ws};
 use rsgi_protocol::http::HeadLimits;
-use rsgi_server::Options;
+use rsgi_server::{Options, WebSocketOptions};
+
+/// How long a WebSocket's application may go on once it knows that the server stops: enough for a
+/// goodbye, and well within what Docker gives a container (10 s).
+const WEBSOCKET_GRACE: Duration = Duration::from_secs(3);
 
 /// The server's options. `Config` has checked every value, so that no line here can be a wrong
 /// header.
-pub(crate) fn server(http: &HttpOptions) -> Options {
+pub(crate) fn server(config: &Config) -> Options {
+    let http = &config.http;
     let extra = http.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     let names_server = http.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("server"));
     Options {
@@ -19,6 +26,7 @@ pub(crate) fn server(http: &HttpOptions) -> Options {
         concurrency_limit: http.limit_concurrency,
         head_timeout: http.timeout_request_header,
         keep_alive_timeout: http.timeout_keep_alive,
+        websocket: websocket(config),
         date: http.date_header,
         server_field: if http.server_header && !names_server {
             b"server: rsgi\r\n".to_vec()
@@ -27,6 +35,18 @@ pub(crate) fn server(http: &HttpOptions) -> Options {
         },
         extra_fields: extra.collect::<String>().into_bytes(),
     }
+}
+
+fn websocket(config: &Config) -> Option<WebSocketOptions> {
+    let websocket = &config.websocket;
+    (websocket.ws == Ws::Auto).then(|| WebSocketOptions {
+        max_size: websocket.ws_max_size,
+        max_queue: websocket.ws_max_queue,
+        ping_interval: websocket.ws_ping_interval,
+        ping_timeout: websocket.ws_ping_timeout,
+        deflate: websocket.ws_per_message_deflate,
+        drain_grace: WEBSOCKET_GRACE.min(config.workers.timeout_graceful_shutdown / 2),
+    })
 }
 
 /// The kernel's argument; it cuts off at `net.core.somaxconn` anyway.

@@ -15,7 +15,7 @@ use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -33,7 +33,7 @@ use crate::ffi::{ParkedThread, register_for_reading};
 pub(crate) trait ParkHooks: Send + Sync {
     /// The thread is about to sleep.
     fn before_park(&self);
-    /// The thread is awake.
+    /// The thread is awake. It has not got the interpreter back yet.
     fn after_park(&self);
 }
 
@@ -67,6 +67,8 @@ struct Shared {
     waker: Mutex<Option<Waker>>,
     interrupt: Mutex<Option<PyErr>>,
     hooks: Mutex<Option<Arc<dyn ParkHooks>>>,
+    /// Counts up where a turn begins and where it ends, so also in a loop that never sleeps.
+    turns: Arc<AtomicU64>,
 }
 
 /// State of the turns, used by the turning thread only.
@@ -122,6 +124,7 @@ impl Reactor {
             waker: Mutex::new(None),
             interrupt: Mutex::new(None),
             hooks: Mutex::new(None),
+            turns: Arc::default(),
         });
         let (parking, waking) = (Arc::clone(&shared), Arc::clone(&shared));
         let runtime = Builder::new_current_thread()
@@ -153,6 +156,11 @@ impl Reactor {
         Some(call(core.watched.get_ref().as_fd()))
     }
 
+    /// A count that moves as long as the loop does, from turn to turn.
+    pub(crate) fn turns(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.shared.turns)
+    }
+
     /// Sets what happens around the thread's sleep.
     pub(crate) fn set_hooks(&self, hooks: Arc<dyn ParkHooks>) {
         *lock(&self.shared.hooks) = Some(hooks);
@@ -182,6 +190,7 @@ impl Reactor {
         let core = lock(&self.core).clone();
         let core = core.ok_or(TurnError::Misuse("the event loop is closed"))?;
         self.shared.is_turning.store(true, Ordering::Relaxed);
+        self.shared.count_turn();
         let mut turn = lock(&self.turn);
         turn.deadline.set(match patience {
             Patience::Limited(limit) => Instant::now().checked_add(limit),
@@ -192,6 +201,7 @@ impl Reactor {
             self.poll_turn(&core.watched, &mut turn, patience, &mut has_yielded, cx)
         }));
         self.shared.is_turning.store(false, Ordering::Relaxed);
+        self.shared.count_turn();
         let found = std::mem::take(&mut turn.found);
         drop(turn);
         drop(turning);
@@ -300,6 +310,12 @@ impl Shared {
         }
     }
 
+    /// One thread turns at a time: a load and a store will do.
+    fn count_turn(&self) {
+        let turns = self.turns.load(Ordering::Relaxed);
+        self.turns.store(turns.wrapping_add(1), Ordering::Relaxed);
+    }
+
     fn keep_waker(&self, waker: &Waker) {
         let mut kept = lock(&self.waker);
         if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
@@ -317,11 +333,13 @@ impl Shared {
     }
 
     fn after_park(&self) {
+        let is_turning = self.is_turning.load(Ordering::Relaxed);
+        // Before it has the interpreter: a loop that waits for it is not asleep.
+        if is_turning && let Some(hooks) = &*lock(&self.hooks) {
+            hooks.after_park();
+        }
         self.thread.attach();
-        if self.is_turning.load(Ordering::Relaxed) {
-            if let Some(hooks) = &*lock(&self.hooks) {
-                hooks.after_park();
-            }
+        if is_turning {
             // A signal may be what ended the sleep; its Python handler runs now. (Elsewhere than on
             // the main thread this does nothing.)
             #[expect(

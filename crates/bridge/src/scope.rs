@@ -1,4 +1,4 @@
-//! The HTTP scope dict (ASGI HTTP 2.5, "HTTP Connection Scope"). What the keys mean is
+//! The HTTP and WebSocket scope dicts (ASGI HTTP 2.5 and WebSocket 2.5, "Connection Scope"). What the keys mean is
 //! `protocol::scope`'s.
 //!
 //! One dict is made per worker and copied per request; what frameworks are known to write into
@@ -14,6 +14,7 @@ use rsgi_protocol::http::head::{Field, Version};
 use rsgi_protocol::scope::{
     ASGI_VERSION, HTTP_SPEC_VERSION, encode_root_path, with_raw_root_path, with_root_path,
 };
+use rsgi_protocol::websocket::handshake::subprotocols;
 use rsgi_server::tls::TlsInfo;
 use rsgi_server::{ConnectionInfo, Request};
 
@@ -137,6 +138,28 @@ impl ScopeTemplate {
         Ok(scope)
     }
 
+    /// The scope of one WebSocket (ASGI WebSocket 2.5): an HTTP scope with a few keys changed.
+    pub(crate) fn build_websocket<'py>(
+        &self,
+        py: Python<'py>,
+        connection: &ConnectionScope,
+        request: &Request<'_>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let scope = self.build(py, connection, request)?;
+        scope.set_item(intern!(py, "type"), intern!(py, "websocket"))?;
+        scope.del_item(intern!(py, "method"))?;
+        let scheme = scope.get_item(intern!(py, "scheme"))?;
+        let is_secure = scheme.is_some_and(|it| it.eq(intern!(py, "https")).unwrap_or(false));
+        let scheme = if is_secure { intern!(py, "wss") } else { intern!(py, "ws") };
+        scope.set_item(intern!(py, "scheme"), scheme)?;
+        let subprotocols = PyList::new(py, subprotocols(request.fields).collect::<Vec<_>>())?;
+        scope.set_item(intern!(py, "subprotocols"), subprotocols)?;
+        let extensions = PyDict::new(py);
+        extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
+        scope.set_item(intern!(py, "extensions"), extensions)?;
+        Ok(scope)
+    }
+
     fn headers<'py>(&self, py: Python<'py>, fields: &[Field<'_>]) -> PyResult<Bound<'py, PyList>> {
         let pairs = fields
             .iter()
@@ -230,6 +253,10 @@ const COMMON_NAMES: &[&str] = &[
     "priority",
     "range",
     "referer",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
     "sec-ch-ua",
     "sec-ch-ua-mobile",
     "sec-ch-ua-platform",

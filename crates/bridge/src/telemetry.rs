@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rsgi_server::Telemetry;
-use rsgi_supervisor::{LATENCY_BUCKETS, Phase, Scoreboard, Slot, monotonic_ns};
+use rsgi_supervisor::{Phase, Scoreboard, Slot, Version, monotonic_ns};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::queue::QueueClock;
 
 /// A worker that has shown no progress for longer than this is busy, and no connection is left to it.
 /// Long enough for a worker that only waits for a processor (a scheduler's time slice is 3 to 4 ms),
@@ -20,6 +22,7 @@ pub(crate) struct Board {
     scoreboard: Arc<Scoreboard>,
     slot: usize,
     recycle: Recycle,
+    queue: QueueClock,
     /// One moment on both clocks.
     epoch: (Instant, u64),
 }
@@ -27,9 +30,20 @@ pub(crate) struct Board {
 /// When the worker has served its share.
 #[derive(Debug)]
 struct Recycle {
-    /// How many requests are left; never reached where there is no limit.
+    /// How many there are; never reached where there is no limit.
+    limit: u64,
+    /// How many requests are left.
     left: AtomicU64,
     due: Notify,
+}
+
+impl Recycle {
+    /// One more has been served.
+    fn count(&self) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.due.notify_one();
+        }
+    }
 }
 
 impl Board {
@@ -38,41 +52,64 @@ impl Board {
             scoreboard: Arc::new(scoreboard),
             slot,
             recycle: Recycle {
+                limit: max_requests.unwrap_or(u64::MAX),
                 left: AtomicU64::new(max_requests.unwrap_or(u64::MAX)),
                 due: Notify::new(),
             },
+            queue: QueueClock::default(),
             epoch: (Instant::now(), monotonic_ns()),
         }
     }
 
-    fn slot(&self) -> &Slot {
+    pub(crate) fn slot(&self) -> &Slot {
         self.scoreboard.slot(self.slot)
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
+        // What the last phase took is no stall of this one.
+        self.slot().set_running(monotonic_ns());
         self.slot().set_phase(phase);
+    }
+
+    /// Says which interpreter this is.
+    pub(crate) fn set_interpreter(&self, interpreter: Version) {
+        let part = |text: &str| text.parse().unwrap_or(0);
+        let package = Version([
+            part(env!("CARGO_PKG_VERSION_MAJOR")),
+            part(env!("CARGO_PKG_VERSION_MINOR")),
+            part(env!("CARGO_PKG_VERSION_PATCH")),
+        ]);
+        self.slot().set_versions(package, interpreter);
     }
 
     /// The loop is about to sleep: this worker is free.
     pub(crate) fn parked(&self) {
+        let now = monotonic_ns();
+        self.queue.parked(now);
+        self.slot().set_running(now); // what it did until now may have been a stall
         self.slot().set_parked();
     }
 
     /// The loop is awake.
     pub(crate) fn running(&self) {
-        self.slot().set_running(monotonic_ns());
+        let now = monotonic_ns();
+        self.queue.unparked(now);
+        self.slot().set_running(now);
     }
 
     /// The loop makes progress: under constant load it never sleeps, and is alive all the same.
-    fn progressed(&self, now: Instant) {
+    fn progressed(&self, now: Instant) -> u64 {
         let (instant, nanoseconds) = self.epoch;
         let since = now.saturating_duration_since(instant).as_nanos();
-        self.slot().set_running(nanoseconds + u64::try_from(since).unwrap_or(u64::MAX >> 1));
+        let now = nanoseconds + u64::try_from(since).unwrap_or(u64::MAX >> 1);
+        self.slot().set_running(now);
+        now
     }
 
-    /// Waits until the worker has answered as many requests as it may.
-    pub(crate) async fn recycle_due(&self) {
+    /// Waits until the worker has answered as many requests as it may; how many that are.
+    pub(crate) async fn recycle_due(&self) -> u64 {
         self.recycle.due.notified().await;
+        self.recycle.limit
     }
 }
 
@@ -106,41 +143,42 @@ impl Telemetry for Board {
     }
 
     fn request_started(&self, _in_flight: u32, now: Instant) {
-        self.progressed(now);
-        self.slot().request_started();
+        let now = self.progressed(now);
+        let slot = self.slot();
+        slot.request_started();
+        slot.count_queue(self.queue.waited(now));
     }
 
     fn request_finished(&self, _in_flight: u32, status: u16, duration: Duration, now: Instant) {
         self.progressed(now);
         let slot = self.slot();
         slot.request_finished();
-        if status != 0 {
-            slot.response_sent(status);
-        }
-        slot.count_latency(bucket(duration));
-        if self.recycle.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.recycle.due.notify_one();
-        }
+        slot.response_sent(status);
+        slot.count_latency(duration);
+        self.recycle.count();
     }
-}
 
-/// Powers of two of microseconds: bucket 0 is below 1 us, bucket n below 2^n us.
-fn bucket(duration: Duration) -> usize {
-    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    ((u64::BITS - micros.leading_zeros()) as usize).min(LATENCY_BUCKETS - 1)
+    /// A message is as much work as a request, and counts as one.
+    fn message_received(&self) {
+        self.recycle.count();
+    }
+
+    fn request_refused(&self, status: u16) {
+        self.slot().response_sent(status);
+    }
+
+    fn bytes_read(&self, count: usize) {
+        self.slot().add_bytes_in(count as u64);
+    }
+
+    fn bytes_written(&self, count: usize) {
+        self.slot().add_bytes_out(count as u64);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn latencies_fall_into_powers_of_two() {
-        for (micros, expected) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (1_000_000, 20)] {
-            assert_eq!(bucket(Duration::from_micros(micros)), expected, "{micros}");
-        }
-        assert_eq!(bucket(Duration::MAX), LATENCY_BUCKETS - 1);
-    }
 
     /// (connections, requests in flight, running for this long; `None` is asleep)
     type Other = (u64, u64, Option<u64>);

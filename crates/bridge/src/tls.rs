@@ -19,8 +19,10 @@ use rsgi_server::Redirect;
 use rsgi_server::tls::{
     ClientCertificates, Files, Material, ROTATION, Seen, TicketKeys, Tls, TlsError, TlsOptions,
 };
+use rsgi_supervisor::Updates;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// How often the files are looked at: a new certificate is in use within twice this.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -41,15 +43,9 @@ impl State {
         setup.get(KEY).map(Self::deserialize).transpose()
     }
 
-    /// Adds it to the settings that a worker is told; it does not need the password any more.
-    pub(crate) fn add_to(&self, config: &Config) -> serde_json::Result<Value> {
-        let mut config = config.clone();
-        config.tls.password = None;
-        let mut setup = serde_json::to_value(config)?;
-        if let Value::Object(setup) = &mut setup {
-            setup.insert(KEY.to_owned(), serde_json::to_value(self)?);
-        }
-        Ok(setup)
+    /// What a supervisor adds to the settings that a worker is told.
+    fn addition(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self).map(|state| json!({ KEY: state }))
     }
 
     /// TLS with it.
@@ -129,6 +125,19 @@ impl Keeper {
         }
     }
 
+    /// What workers are told beside the settings, now and whenever it changes.
+    pub(crate) fn updates(self) -> serde_json::Result<Updates> {
+        let (sender, updates) = watch::channel(self.state.addition()?);
+        self.watch(move |state| match state.addition() {
+            Ok(addition) => sender.send(addition).is_ok(),
+            Err(error) => {
+                log::error!("new certificates cannot be passed to the workers: {error}");
+                true
+            }
+        });
+        Ok(updates)
+    }
+
     /// Looks once. Returns whether there is something new to use.
     fn has_changed(&mut self, now: Instant) -> bool {
         let mut has_changed = self.rotate(now);
@@ -193,6 +202,13 @@ impl Keeper {
         self.rotated = now;
         self.state.tickets.rotate().is_ok()
     }
+}
+
+/// The settings that a worker is told; it does not need the password.
+pub(crate) fn setup(config: &Config) -> serde_json::Result<Value> {
+    let mut config = config.clone();
+    config.tls.password = None;
+    serde_json::to_value(config)
 }
 
 fn files(config: &Config) -> Files {

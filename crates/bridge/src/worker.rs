@@ -1,14 +1,17 @@
 //! One worker: an application served on an event loop, from start-up to the last response.
 //!
 //! ```text
-//! startup ──► serve ──► drain ──► shutdown ──► the event loop stops
-//!    └── failed: exit status 3        (stop(), the supervisor's order, or the supervisor's end start the drain)
+//! startup ──► serve ──► announce ──► drain ──► shutdown ──► the event loop stops
+//!    └── failed: exit status 3 │        (stop() starts the announcement; the supervisor's order,
+//!                              │        or its end, the drain)
+//!                              `- still accepts, for `--shutdown-delay`
 //! ```
 
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind::UnexpectedEof;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +19,13 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_config::Config;
+use rsgi_config::{Config, LogFile, LogOptions};
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
 use rsgi_server::tls::{Tls, TlsError};
 use rsgi_server::{AccessLog, DrainPhase, Listener, Service, accept_connections};
-use rsgi_supervisor::{Inherited, Order, Phase, Scoreboard, WorkerControl, bind_all, exit};
+use rsgi_supervisor::{
+    Inherited, Order, Phase, Scoreboard, Version, WorkerControl, bind_all, exit,
+};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -33,10 +38,14 @@ use crate::reactor::ParkHooks;
 use crate::selector::Selector;
 use crate::tasks::Tasks;
 use crate::telemetry::Board;
-use crate::{keywords, logging, tls};
+use crate::watchdog::{DumpRequests, Inspector, Watchdog, Watched, limits};
+use crate::{errors, keywords, logging, tls};
 
 /// How long cancelled tasks may take to clean up before their connections are cut.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
+/// The key of the worker's number in the lifespan's state.
+const WORKER_INDEX: &str = "rsgi.worker_index";
 
 /// The least that the application's shutdown may take.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
@@ -50,6 +59,7 @@ pub struct Worker {
     place: Mutex<Option<Place>>,
     tls: Option<Arc<Tls>>,
     control: Arc<Control>,
+    dumps: DumpRequests,
 }
 
 /// What a worker serves on.
@@ -69,6 +79,7 @@ struct Control {
     stop: AtomicU8,
     stopped: Notify,
     status: AtomicU8,
+    has_started: AtomicBool,
 }
 
 /// What has been asked for; each is more urgent than the one before.
@@ -76,8 +87,10 @@ struct Control {
 #[repr(u8)]
 enum Stop {
     No = 0,
-    Graceful = 1,
-    Now = 2,
+    /// Serve on for the shutdown's delay, then as for the next.
+    Announced = 1,
+    Graceful = 2,
+    Now = 3,
 }
 
 impl Control {
@@ -88,6 +101,7 @@ impl Control {
             stop: AtomicU8::new(Stop::No as u8),
             stopped: Notify::new(),
             status: AtomicU8::new(exit::CLEAN),
+            has_started: AtomicBool::new(false),
         })
     }
 
@@ -119,35 +133,31 @@ impl Worker {
     /// Take over what the supervisor passed in the environment variable `RSGI_WORKER`.
     #[staticmethod]
     fn inherited(value: &str) -> PyResult<Self> {
-        let inherited = Inherited::from_env_value(value)
-            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        let Inherited { listeners, scoreboard, slot, index, control } = inherited;
-        let setup = control.receive_setup_blocking()?;
-        let broken = |error: serde_json::Error| PyRuntimeError::new_err(error.to_string());
-        let tls = tls::State::from_setup(&setup).map_err(broken)?;
-        let config: Config = serde_json::from_value(setup).map_err(broken)?;
-        logging::install(&config.log);
-        let tls = tls.map(|state| state.start(&config)).transpose();
-        let tls = tls.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        Ok(Self {
-            config,
-            tls: tls.map(Arc::new),
-            place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
-            control: Control::new(Some(control), index),
-        })
+        let inherited = Inherited::from_env_value(value).map_err(errors::from_inherit)?;
+        Self::supervised(inherited)?.ok_or_else(|| std::io::Error::from(UnexpectedEof).into())
     }
 
     /// Bind the addresses that the settings name, for a program that serves by itself.
     #[staticmethod]
     fn alone(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let loaded = keywords::load(settings)?;
-        logging::install(&loaded.config.log);
+        let mut loaded = keywords::load(settings)?;
+        logging::make_absolute(&mut loaded.config.log)?;
+        logging::install(&loaded.config.log)?;
         for notice in &loaded.notices {
             log::warn!("{notice}");
         }
+        let workers = &loaded.config.workers;
+        if workers.pid.is_some() || workers.user.is_some() || workers.group.is_some() {
+            let hint = "pid, user and group are the supervisor's: use the command, or an import string and several workers";
+            return Err(PyValueError::new_err(hint));
+        }
         let tls =
             tls_alone(&loaded.config).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        keywords::set_environment(settings.py(), &loaded.launch.environment)?;
         let bind = &loaded.config.bind;
+        if let Some(address) = &bind.admin {
+            log::warn!("admin_bind={address} has no effect: there is no supervisor to serve it");
+        }
         let listeners = bind_all(&bind.addresses, options::backlog(bind))
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self {
@@ -159,6 +169,7 @@ impl Worker {
                 slot: 0,
             })),
             control: Control::new(None, 0),
+            dumps: DumpRequests::listen_if_free(settings.py())?,
         })
     }
 
@@ -178,6 +189,12 @@ impl Worker {
     #[getter]
     fn app_dir(&self) -> &str {
         &self.config.app.app_dir
+    }
+
+    /// What runs once before any worker, as `module:function`.
+    #[getter]
+    fn on_start(&self) -> Option<&str> {
+        self.config.workers.on_start.as_deref()
     }
 
     /// This worker's stable number, from 0.
@@ -230,11 +247,24 @@ impl Worker {
     fn stop(&self) {
         let asked = self.control.stop.load(Ordering::Relaxed) != Stop::No as u8;
         let is_supervised = self.control.supervisor.is_some();
-        self.control.request(if asked && !is_supervised { Stop::Now } else { Stop::Graceful });
+        self.control.request(if asked && !is_supervised { Stop::Now } else { Stop::Announced });
     }
 
-    /// Serve `application` on `event_loop`, which has to be run next and is stopped in the end.
-    fn serve(&self, event_loop: &Bound<'_, PyAny>, application: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Whether connections are accepted, or have been.
+    #[getter]
+    fn has_started(&self) -> bool {
+        self.control.has_started.load(Ordering::Relaxed)
+    }
+
+    /// Serve `application` on `event_loop`, which has to run or to be run next. `on_ready` is called
+    /// once connections are accepted, and `on_end` when all is over.
+    fn serve(
+        &self,
+        event_loop: &Bound<'_, PyAny>,
+        application: &Bound<'_, PyAny>,
+        on_ready: Bound<'_, PyAny>,
+        on_end: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let py = event_loop.py();
         let selector = event_loop
             .getattr(intern!(py, "_selector"))?
@@ -248,19 +278,17 @@ impl Worker {
         let handle = reactor.handle();
         let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
         let board = Arc::new(Board::new(scoreboard, slot, self.max_requests()));
+        let python = py.version_info();
+        board.set_interpreter(Version([python.major, python.minor, python.patch].map(u16::from)));
         let app = PyApp::new(
             application.clone().unbind(),
             selector.clone().unbind(),
             Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
             self.config.app.root_path.clone(),
         );
-        let access_log = if self.config.log.access_log {
-            AccessLog::to_stdout(self.config.log.use_colors)?
-        } else {
-            AccessLog::off()
-        };
+        let access_log = access_log(&self.config.log)?;
         let telemetry = Arc::clone(&board);
-        let service = Service::new(app, options::server(&self.config.http), access_log, telemetry);
+        let service = Service::new(app, options::server(&self.config), access_log, telemetry);
         reactor.set_hooks(Arc::new(Hooks {
             service: Arc::clone(&service),
             board: Arc::clone(&board),
@@ -271,36 +299,99 @@ impl Worker {
             Arc::clone(&reactor),
             Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
         );
+        let control = Arc::clone(&self.control);
+        let watchdog = Watchdog::start(Watched {
+            board: Arc::clone(&board),
+            turns: reactor.turns(),
+            requests: Arc::clone(service.live_requests()),
+            inspector: Inspector::new(py)?,
+            dump_asked: self.dumps.asked(),
+            limits: limits(&self.config.workers),
+            replace: Box::new(move |duration| {
+                control.report(|supervisor| supervisor.blocked(duration));
+                control.supervisor.is_some()
+            }),
+        })?;
         let run = Run {
             service,
             board,
+            _watchdog: watchdog,
             lifespan,
             control: Arc::clone(&self.control),
-            grace: self.config.workers.timeout_graceful_shutdown,
+            on_ready: on_ready.unbind(),
+            times: Times {
+                delay: self.config.workers.shutdown_delay,
+                grace: self.config.workers.timeout_graceful_shutdown,
+                streams: self.config.workers.timeout_stream_shutdown,
+            },
+            max_requests: self.config.workers.limit_max_requests.unwrap_or_default(),
             tls: self.tls.clone(),
             config: self.config.clone(),
         };
-        let event_loop = event_loop.clone().unbind();
+        let on_end = on_end.unbind();
         drop(handle.spawn(async move {
             run.to_end(listeners).await;
-            Python::attach(|py| {
-                if let Err(error) = event_loop.bind(py).call_method0(intern!(py, "stop")) {
-                    log::error!("cannot stop the event loop: {error}");
-                }
-            });
+            call_back(&on_end);
         }));
         Ok(())
     }
 }
 
 impl Worker {
+    /// A worker of a supervisor, whose settings it waits for. `None` if it is not wanted any more.
+    pub(crate) fn supervised(inherited: Inherited) -> PyResult<Option<Self>> {
+        let Inherited { listeners, scoreboard, slot, index, control } = inherited;
+        let setup = match control.receive_setup_blocking() {
+            Err(error) if error.kind() == UnexpectedEof => return Ok(None),
+            setup => setup?,
+        };
+        let broken = |error: serde_json::Error| PyRuntimeError::new_err(error.to_string());
+        let tls = tls::State::from_setup(&setup).map_err(broken)?;
+        let config: Config = serde_json::from_value(setup).map_err(broken)?;
+        logging::install(&config.log)?;
+        let tls = tls.map(|state| state.start(&config)).transpose();
+        let tls = tls.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        Ok(Some(Self {
+            config,
+            tls: tls.map(Arc::new),
+            place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
+            dumps: DumpRequests::listen(),
+            control: Control::new(Some(control), index),
+        }))
+    }
+
     fn max_requests(&self) -> Option<u64> {
         let workers = &self.config.workers;
-        let spread = workers.limit_max_requests_jitter.saturating_add(1);
+        let limit = workers.limit_max_requests?;
+        let most = workers.limit_max_requests_jitter.unwrap_or(limit / 10);
         // Not a secret: any number that differs between workers will do.
-        let jitter = RandomState::new().hash_one(std::process::id()) % spread;
-        workers.limit_max_requests.map(|limit| limit.saturating_add(jitter))
+        let random = RandomState::new().hash_one(std::process::id());
+        let jitter = most.checked_add(1).map_or(random, |choices| random % choices);
+        Some(limit.saturating_add(jitter))
     }
+}
+
+fn access_log(options: &LogOptions) -> std::io::Result<AccessLog> {
+    match &options.access_logfile {
+        _ if !options.access_log => Ok(AccessLog::off()),
+        Some(LogFile(path)) => AccessLog::to_file(path.clone(), options.use_colors),
+        None => AccessLog::to_stdout(options.use_colors),
+    }
+}
+
+fn call_back(callback: &Py<PyAny>) {
+    Python::attach(|py| {
+        if let Err(error) = callback.call0(py) {
+            log::error!("a callback of the server's failed: {error}");
+        }
+    });
+}
+
+/// What the lifespan's state holds before the application adds to it.
+fn initial_state(py: Python<'_>, index: usize) -> PyResult<Py<PyDict>> {
+    let state = PyDict::new(py);
+    state.set_item(WORKER_INDEX, index)?;
+    Ok(state.unbind())
 }
 
 /// Takes what the application's import has left out of the garbage collector's sight: it lives as
@@ -359,11 +450,26 @@ impl ParkHooks for Hooks {
 struct Run {
     service: Arc<Service<PyApp>>,
     board: Arc<Board>,
+    _watchdog: Watchdog,
     lifespan: LifespanRun,
     control: Arc<Control>,
-    grace: Duration,
+    times: Times,
+    /// `--limit-max-requests`, without the jitter.
+    max_requests: u64,
+    on_ready: Py<PyAny>,
     tls: Option<Arc<Tls>>,
     config: Config,
+}
+
+/// How long the phases of a stop take.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// Before the listeners close.
+    delay: Duration,
+    /// From then on, for everything in flight.
+    grace: Duration,
+    /// In the same time, for responses that have begun; `None` for the whole of it.
+    streams: Option<Duration>,
 }
 
 impl Run {
@@ -391,16 +497,27 @@ impl Run {
         if self.lifespan.is_on() {
             log::info!("Waiting for application startup.");
         }
-        let state = Python::attach(|py| PyDict::new(py).unbind());
+        let state = Python::attach(|py| initial_state(py, self.control.index));
+        let startup = async {
+            let state = state?;
+            let outcome = self.lifespan.startup(&self.service.app, &state).await?;
+            Ok::<_, PyErr>((outcome, state))
+        };
         let outcome = tokio::select! {
-            outcome = self.lifespan.startup(&self.service.app, &state) => outcome,
-            () = self.control.requested(Stop::Graceful) => {
+            outcome = startup => outcome,
+            () = self.control.requested(Stop::Announced) => {
                 Python::attach(|py| self.lifespan.cancel(py));
                 return false;
             }
         };
-        let prepared = outcome.and_then(|outcome| {
-            Python::attach(|py| self.service.app.prepare(py, state))?;
+        let prepared = outcome.and_then(|(outcome, state)| {
+            Python::attach(|py| {
+                if outcome == StartupOutcome::Unsupported {
+                    // Nobody has asked for a state, and every request would copy it.
+                    state.bind(py).call_method1(intern!(py, "pop"), (WORKER_INDEX, py.None()))?;
+                }
+                self.service.app.prepare(py, state)
+            })?;
             Ok(outcome)
         });
         match prepared {
@@ -456,8 +573,10 @@ impl Run {
         }
         self.board.set_phase(Phase::Ready);
         self.control.report(WorkerControl::ready);
+        self.control.has_started.store(true, Ordering::Relaxed);
+        call_back(&self.on_ready);
         tokio::select! {
-            () = self.control.requested(Stop::Graceful) => {}
+            () = self.control.requested(Stop::Announced) => {}
             () = self.recycle() => {}
             Some(ended) = acceptors.join_next() => {
                 log::error!("cannot accept connections any more: {ended:?}");
@@ -465,13 +584,16 @@ impl Run {
             }
         }
         log::info!("Shutting down");
+        self.announce().await;
         self.board.set_phase(Phase::Draining);
         // A listener that is closed here stays open in the other workers: no queued connection is
         // lost.
         acceptors.shutdown().await;
         drop(listeners);
-        let deadline = Instant::now() + self.grace;
-        self.drain(deadline).await;
+        let closed = Instant::now();
+        let deadline = closed + self.times.grace;
+        let streams_end = self.times.streams.map(|limit| closed + limit);
+        self.drain(deadline, streams_end.filter(|at| *at < deadline)).await;
         deadline
     }
 
@@ -502,18 +624,30 @@ impl Run {
         }
     }
 
+    /// Serves on, as long as the shutdown's delay says and nobody is in a greater hurry.
+    async fn announce(&self) {
+        let is_announced = self.control.stop.load(Ordering::Relaxed) == Stop::Announced as u8;
+        if is_announced && !self.times.delay.is_zero() {
+            self.service.advance(DrainPhase::Announcing);
+            tokio::select! {
+                () = sleep(self.times.delay) => {}
+                () = self.control.requested(Stop::Graceful) => {}
+            }
+        }
+    }
+
     /// Asks for a replacement once this worker has served its share; without a supervisor, simply
     /// ends.
     async fn recycle(&self) {
-        self.board.recycle_due().await;
+        let served = self.board.recycle_due().await;
         log::info!("Maximum request limit reached.");
         if self.control.supervisor.is_some() {
-            self.control.report(WorkerControl::recycle);
+            self.control.report(|supervisor| supervisor.recycle(served, self.max_requests));
             pending::<()>().await;
         }
     }
 
-    async fn drain(&self, deadline: Instant) {
+    async fn drain(&self, deadline: Instant, streams_end: Option<Instant>) {
         self.service.advance(DrainPhase::Draining);
         if self.service.open_connections() > 0 {
             log::info!("Waiting for connections to close. (CTRL+C to force quit)");
@@ -525,8 +659,16 @@ impl Run {
             }
             self.service.app.tasks.emptied().await;
         };
+        let streams = async {
+            if let Some(at) = streams_end {
+                sleep_until(at).await;
+                self.service.advance(DrainPhase::EndingStreams);
+            }
+            pending::<()>().await;
+        };
         let is_empty = tokio::select! {
             () = emptied => true,
+            () = streams => false,
             () = sleep_until(deadline) => false,
             () = self.control.requested(Stop::Now) => false,
         };
@@ -579,6 +721,14 @@ impl Run {
         }
     }
 
+    /// Somebody has moved the log files away.
+    fn reopen_logs(&self) {
+        logging::reopen();
+        if let Err(error) = self.service.access_log().reopen() {
+            log::error!("cannot open the access log anew: {error}");
+        }
+    }
+
     /// Does what the supervisor says; never ends by itself.
     async fn follow_orders(&self) {
         let Some(supervisor) = &self.control.supervisor else {
@@ -595,8 +745,10 @@ impl Run {
             };
             match supervisor.try_receive() {
                 Ok(Some(Order::Update(settings))) => self.update(&settings),
+                Ok(Some(Order::Announce)) => self.control.request(Stop::Announced),
                 Ok(Some(Order::Drain)) => self.control.request(Stop::Graceful),
                 Ok(Some(Order::Quit)) => self.control.request(Stop::Now),
+                Ok(Some(Order::ReopenLogs)) => self.reopen_logs(),
                 Ok(Some(Order::SupervisorGone)) => {
                     log::warn!("the supervisor has gone, stopping");
                     self.control.request(Stop::Graceful);

@@ -13,15 +13,20 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::draft::Draft;
 use crate::error::{LoadError, Problem};
 use crate::given::{Given, Source};
-use crate::setting::{Group, Kind, Setting, dashed};
-use crate::table::SETTINGS;
-use crate::{help, values};
+use crate::setting::{Kind, Setting, dashed};
+use crate::similar::nearest_own;
+use crate::{completions, help, table, values};
 
 /// Reads the arguments (without the program's name); problems are added to `problems`.
 pub(crate) fn parse(
     mut arguments: Vec<OsString>,
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<Given>, LoadError> {
+    for argument in &mut arguments {
+        if let Some(usual) = with_dashes(argument) {
+            *argument = usual;
+        }
+    }
     let mut has_unknown = false;
     let matches = loop {
         let error = match command().try_get_matches_from(&arguments) {
@@ -41,8 +46,14 @@ pub(crate) fn parse(
     if matches.get_flag("version") {
         return Err(LoadError::Help(help::version()));
     }
+    if let Some(script) = matches
+        .get_many::<OsString>("completions")
+        .and_then(|mut shells| completions::script(&shells.next_back()?.to_string_lossy()))
+    {
+        return Err(LoadError::Help(script));
+    }
     let mut given: Vec<Given> =
-        SETTINGS.iter().filter_map(|setting| given(setting, &matches, problems)).collect();
+        table::all().filter_map(|setting| given(setting, &matches, problems)).collect();
     if has_unknown {
         // what looks like the application may be the value of an unknown option
         given.retain(|one| one.setting.kind != Kind::Target);
@@ -51,6 +62,19 @@ pub(crate) fn parse(
         given.retain(|one| !one.values.is_empty());
     }
     Ok(given)
+}
+
+/// A flag with underscores, as gunicorn's `--limit-request-field_size` has one, in its usual form;
+/// nothing for what is in that form or no flag of ours.
+fn with_dashes(argument: &OsStr) -> Option<OsString> {
+    let written = argument.to_str()?.strip_prefix("--")?;
+    let (name, value) = match written.split_once('=') {
+        Some((name, _)) => (name, written.get(name.len()..)?),
+        None => (written, ""),
+    };
+    let key = name.replace('-', "_");
+    let is_ours = name.contains('_') && table::all().any(|setting| setting.is_called(&key));
+    is_ours.then(|| format!("--{}{value}", dashed(&key)).into())
 }
 
 /// The command that the table describes.
@@ -68,7 +92,7 @@ fn command() -> Command {
                 .long("version")
                 .action(ArgAction::SetTrue),
         );
-    for setting in SETTINGS {
+    for setting in table::all() {
         command = command.arg(argument(setting));
         if setting.kind == Kind::Switch {
             let off = Arg::new(format!("no_{}", setting.name))
@@ -154,11 +178,11 @@ fn keep_one_target(target: &mut Given, arguments: &[OsString], problems: &mut Ve
 /// The switch that stands right before a word.
 fn switch_before(word: &str, arguments: &[OsString]) -> Option<&'static Setting> {
     let pair = arguments.windows(2).find(|pair| pair[1] == OsStr::new(word))?;
-    SETTINGS.iter().find(|setting| setting.is_switch() && pair[0] == OsStr::new(&setting.flag()))
+    table::all().find(|setting| setting.is_switch() && pair[0] == OsStr::new(&setting.flag()))
 }
 
 /// A mistake that clap found, in our words.
-fn describe(error: &clap::Error) -> Problem {
+pub(crate) fn describe(error: &clap::Error) -> Problem {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
@@ -167,8 +191,7 @@ fn describe(error: &clap::Error) -> Problem {
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument => {
-            let hint = context(ContextKind::SuggestedArg)
-                .filter(|known| !is_of_other_servers(known))
+            let hint = nearest_flag(flag_of(&argument))
                 .map(|known| format!("; did you mean {known}?"))
                 .unwrap_or_default();
             Problem::general(format!("unknown option `{argument}`{hint}"))
@@ -179,9 +202,17 @@ fn describe(error: &clap::Error) -> Problem {
     }
 }
 
-/// Whether a flag is only there to be explained, and so nothing to recommend.
-fn is_of_other_servers(flag: &str) -> bool {
-    SETTINGS.iter().any(|setting| setting.group == Group::Compatibility && setting.flag() == flag)
+/// The flag nearest to an unknown one, among those of this server.
+fn nearest_flag(flag: &str) -> Option<String> {
+    let name = flag.strip_prefix("--")?;
+    let named = match name.strip_prefix("no-") {
+        Some(name) => {
+            let switches = table::all().filter(|setting| setting.kind == Kind::Switch);
+            nearest_own(name, switches).map(|name| format!("no-{name}"))
+        }
+        None => nearest_own(name, table::all()).map(str::to_owned),
+    };
+    named.map(|name| format!("--{}", dashed(&name)))
 }
 
 /// Which argument to take out so that the rest can be parsed.
@@ -205,7 +236,7 @@ fn culprit(error: &clap::Error, arguments: &[OsString]) -> Option<usize> {
 /// Every way to write a flag of the table, which clap names by its canonical spelling only.
 fn spellings(flag: &str) -> Vec<String> {
     let mut spellings = vec![flag.to_owned()];
-    if let Some(setting) = SETTINGS.iter().find(|setting| setting.flag() == flag) {
+    if let Some(setting) = table::all().find(|setting| setting.flag() == flag) {
         let aliases = setting.aliases.iter();
         spellings.extend(aliases.map(|alias| format!("--{}", dashed(alias))));
         spellings.extend(setting.short.map(|short| format!("-{short}")));

@@ -1,12 +1,13 @@
 //! The configuration while its settings are being read: rows of the table write into a [`Draft`].
 //!
 //! Owns what takes more than one setting to decide: how `--host`, `--port`, `--bind`, `--uds` and
-//! `--fd` become one list of addresses.
+//! `--fd` become one list of addresses, and which part of a stop's time streams have.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::Problem;
-use crate::options::{BindOptions, Config};
+use crate::options::{BindOptions, Config, Launch};
 use crate::types::{Bind, BindAddr, DEFAULT_UNIX_PERMISSIONS};
 
 /// A configuration in the making.
@@ -14,8 +15,24 @@ use crate::types::{Bind, BindAddr, DEFAULT_UNIX_PERMISSIONS};
 pub(crate) struct Draft {
     /// Everything that one setting decides alone.
     pub(crate) config: Config,
+    /// How the processes are started.
+    pub(crate) launch: Launch,
     /// The parts of the addresses.
     pub(crate) listen: Listen,
+    /// `--timeout-stream-shutdown`.
+    pub(crate) stream_shutdown: StreamShutdown,
+}
+
+/// How long streams may go on when the server stops.
+#[derive(Debug, Default)]
+pub(crate) enum StreamShutdown {
+    /// A third of what all requests have.
+    #[default]
+    Auto,
+    /// So long.
+    After(Duration),
+    /// As long as all requests.
+    Never,
 }
 
 /// What was said about where to listen.
@@ -37,7 +54,14 @@ pub(crate) struct Listen {
 
 impl Draft {
     /// The finished configuration, or what does not fit together in it.
-    pub(crate) fn finish(mut self) -> Result<Config, Vec<Problem>> {
+    pub(crate) fn finish(self) -> Result<Config, Vec<Problem>> {
+        let config = self.unchecked();
+        let problems = config.tls.problems(&config.bind.addresses);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// The same, whether or not it fits together.
+    pub(crate) fn unchecked(mut self) -> Config {
         let is_tls = self.config.tls.is_on();
         if let Some(addresses) = self.listen.addresses(is_tls) {
             self.config.bind.addresses = addresses;
@@ -45,8 +69,13 @@ impl Draft {
             let addresses = std::mem::take(&mut self.config.bind.addresses);
             self.config.bind.addresses = addresses.into_iter().map(BindAddr::encrypted).collect();
         }
-        let problems = self.config.tls.problems(&self.config.bind.addresses);
-        if problems.is_empty() { Ok(self.config) } else { Err(problems) }
+        let workers = &mut self.config.workers;
+        workers.timeout_stream_shutdown = match self.stream_shutdown {
+            StreamShutdown::Auto => Some(workers.timeout_graceful_shutdown / 3),
+            StreamShutdown::After(limit) => Some(limit),
+            StreamShutdown::Never => None,
+        };
+        self.config
     }
 }
 

@@ -1,4 +1,4 @@
-//! Values as a source gave them, and the way from there to a [`Config`].
+//! Values as a source gave them, and the way from there to a [`crate::Config`].
 //!
 //! Owns the rule that all problems are reported together, and the one question on which several
 //! settings must agree across sources: which of them say where to listen. Must not know how a
@@ -9,6 +9,7 @@ use crate::draft::Draft;
 use crate::error::Problem;
 use crate::options::Config;
 use crate::setting::{Kind, Setting};
+use crate::values;
 
 /// Where a value came from; the earlier wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,8 +18,14 @@ pub(crate) enum Source {
     Argument,
     /// A variable named after rsgi.
     Variable,
+    /// A variable named after uvicorn.
+    Uvicorn,
     /// A variable that other programs know, too.
     WellKnown,
+    /// The table in `pyproject.toml`.
+    Pyproject,
+    /// A file of settings.
+    File,
 }
 
 /// One setting's values from the source that has precedence.
@@ -53,7 +60,7 @@ impl Given {
         Problem {
             origin: Some(self.origin.clone()),
             message: message.into(),
-            value: Some(value.to_owned()),
+            value: Some(self.setting.shown(value)),
         }
     }
 
@@ -62,38 +69,89 @@ impl Given {
         Form::of(self).is_some()
     }
 
+    /// Whether it is an address by itself, which a host or port cannot be beside.
+    pub(crate) fn is_whole_address(&self) -> bool {
+        Form::of(self) == Some(Form::Whole)
+    }
+
     /// The line to log about a setting that has no effect; none if it asks for nothing.
     fn notice(&self) -> Option<String> {
         let value = self.values.last()?;
-        if self.setting.kind != Kind::Ignored || value.eq_ignore_ascii_case("auto") {
+        let Self { origin, setting, .. } = self;
+        let asks_for_nothing = match setting.kind {
+            Kind::Ignored | Kind::Refused if setting.is_switch() => {
+                values::switch(value) == Ok(false)
+            }
+            Kind::Ignored => {
+                value.eq_ignore_ascii_case("auto") || value.eq_ignore_ascii_case(setting.default)
+            }
+            Kind::Refused => false,
+            // uvicorn's names of implementations
+            _ if setting.name == "ws" => {
+                ["auto", "none"].iter().any(|it| it.eq_ignore_ascii_case(value))
+            }
+            _ => true,
+        };
+        let reason = if setting.name == "ws" {
+            "there is one WebSocket implementation"
+        } else {
+            setting.help
+        };
+        if asks_for_nothing {
             return None;
         }
-        let Self { origin, setting, .. } = self;
-        let between = if origin.starts_with("--") { ' ' } else { '=' };
-        Some(format!("{origin}{between}{value} has no effect: {}", setting.help))
+        let value = match value.as_str() {
+            "true" if setting.is_switch() && origin.starts_with("--") => String::new(),
+            value if origin.starts_with("--") => format!(" {value}"),
+            value => format!("={value}"),
+        };
+        Some(format!("{origin}{value} has no effect: {reason}"))
+    }
+
+    /// Whether it is a setting of other servers that is refused with this value.
+    fn is_refused(&self) -> bool {
+        let harmless = self.setting.default;
+        let is_off = |value: &str| self.setting.is_switch() && values::switch(value) == Ok(false);
+        let is_harmless =
+            |value: &String| is_off(value) || !harmless.is_empty() && value == harmless;
+        self.setting.kind == Kind::Refused && !self.values.iter().all(is_harmless)
     }
 }
 
 /// The configuration that the given values make, or everything that is wrong, `problems` included.
+/// What remains in `given` is what counted.
 pub(crate) fn settle(
-    mut given: Vec<Given>,
-    mut problems: Vec<Problem>,
+    given: &mut Vec<Given>,
+    problems: Vec<Problem>,
 ) -> Result<Loaded, Vec<Problem>> {
-    let mut notices = agree_on_addresses(&mut given, &mut problems);
+    let (mut draft, notices) = read(given, problems)?;
+    let launch = std::mem::take(&mut draft.launch);
+    Ok(Loaded { config: draft.finish()?, notices, launch })
+}
+
+/// The same for settings that are only some of a server's, and need not fit together.
+pub(crate) fn settle_some(
+    given: &mut Vec<Given>,
+    problems: Vec<Problem>,
+) -> Result<Config, Vec<Problem>> {
+    read(given, problems).map(|(draft, _)| draft.unchecked())
+}
+
+fn read(
+    given: &mut Vec<Given>,
+    mut problems: Vec<Problem>,
+) -> Result<(Draft, Vec<String>), Vec<Problem>> {
+    let mut notices = agree_on_addresses(given, &mut problems);
     let mut draft = Draft::default();
-    for one in &given {
-        if one.setting.kind == Kind::Refused {
+    for one in given.iter() {
+        if one.is_refused() {
             problems.push(Problem::of(&one.origin, one.setting.help));
             continue;
         }
         one.read(&mut draft, &mut problems);
         notices.extend(one.notice());
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let config: Config = draft.finish()?;
-    Ok(Loaded { config, notices })
+    if problems.is_empty() { Ok((draft, notices)) } else { Err(problems) }
 }
 
 /// How a setting says where to listen.

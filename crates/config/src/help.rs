@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::setting::{Group, Kind, Setting, dashed};
-use crate::table::SETTINGS;
+use crate::table;
 
 /// How wide the text is.
 const WIDTH: usize = 80;
@@ -23,12 +23,17 @@ pub(crate) fn version() -> String {
 
 /// The whole text.
 pub(crate) fn text() -> String {
-    let mut text = String::from("Serves an ASGI application.\n\nUsage: rsgi [OPTIONS] APP\n\n");
+    let mut text = String::from(
+        "Serves an ASGI application.\n\n\
+         Usage: rsgi [OPTIONS] APP\n       \
+                rsgi status [--admin ADDRESS]\n       \
+                rsgi health [--admin ADDRESS | --port PORT | --url URL ...]\n\n",
+    );
     for group in Group::SHOWN {
         if group != Group::Application {
             entry(&mut text, group.title(), "");
         }
-        for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
+        for setting in table::own().filter(|setting| setting.group == group) {
             entry(&mut text, &left(setting), &right(setting));
             if setting.kind == Kind::Target {
                 entry(&mut text, "", "");
@@ -37,13 +42,20 @@ pub(crate) fn text() -> String {
         }
         text.push('\n');
     }
+    entry(&mut text, "Commands, as the first argument", "");
+    entry(&mut text, "  status", "show the workers of a running server");
+    entry(&mut text, "  health", "exit with 0 if a server is ready, else with 1");
+    text.push('\n');
     entry(&mut text, "Other", "");
     entry(&mut text, "  -h, --help", "show this text");
     entry(&mut text, "  -V, --version", "show the version");
     text.push_str(
         "\nTIME is in seconds, or has a unit: 500ms, 5s, 1m, 1h. SIZE is in bytes, or has a\n\
-         unit: 64KiB, 1MiB, 1GiB. Every option is also an environment variable, which the\n\
-         option wins over: --timeout-keep-alive is RSGI_TIMEOUT_KEEP_ALIVE.\n",
+         unit: 64KiB, 1MiB, 1GiB. An option is also an environment variable, and a key of\n\
+         rsgi.toml or of [tool.rsgi] in pyproject.toml: --timeout-keep-alive is\n\
+         RSGI_TIMEOUT_KEEP_ALIVE or UVICORN_TIMEOUT_KEEP_ALIVE, and timeout_keep_alive.\n\
+         Options win over variables, and variables over files. What else uvicorn,\n\
+         gunicorn, granian and hypercorn have as an option is accepted or explained.\n",
     );
     text
 }

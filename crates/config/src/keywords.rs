@@ -1,16 +1,19 @@
 //! `rsgi.run(app, host=..., workers=...)`: settings as keyword arguments of Python.
 //!
-//! Owns which Python types stand for which kind of setting. The environment is not asked: a
-//! program that passes keywords has decided for itself.
+//! Owns which Python types stand for which kind of setting. Environment and files are not asked: a
+//! program that passes keywords has decided for itself; `env_file` is for its application alone.
 
-use crate::Loaded;
+use std::ffi::OsString;
+
 use crate::error::{LoadError, Problem, report};
 use crate::given::{Given, Source, settle};
 use crate::setting::{Kind, Setting};
-use crate::table::SETTINGS;
+use crate::similar::nearest_own;
+use crate::surroundings::Surroundings;
+use crate::{Loaded, dotenv, table};
 
-/// How similar a name must be to be suggested (1 is equal); clap's threshold for options.
-const SIMILAR: f64 = 0.7;
+/// What a switch takes, in Python's words.
+pub(crate) const TRUE_OR_FALSE: &str = "True or False";
 
 /// A value as Python code passes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,10 +43,14 @@ pub fn from_keywords<N: AsRef<str>>(
     let mut given = Vec::new();
     for (name, value) in keywords {
         let name = name.as_ref();
-        let Some(setting) = SETTINGS.iter().find(|setting| setting.is_called(name)) else {
+        let Some(setting) = table::all().find(|setting| setting.is_called(name)) else {
             problems.push(unknown(name));
             continue;
         };
+        if !setting.reach.keywords {
+            problems.push(Problem::of(name, "only the command `rsgi` takes it"));
+            continue;
+        }
         match texts(setting, &value) {
             Ok(Some(values)) => given.push(Given {
                 setting,
@@ -55,17 +62,23 @@ pub fn from_keywords<N: AsRef<str>>(
             Err(expected) => problems.push(Problem {
                 origin: Some(name.to_owned()),
                 message: format!("expected {expected}"),
-                value: (setting.kind != Kind::Secret).then(|| shown(&value)),
+                value: Some(setting.shown(&shown(&value))),
             }),
         }
     }
-    settle(given, problems).map_err(|problems| LoadError::Usage(report(&problems)))
+    let variables = add_env_files(&given, &mut problems);
+    let mut loaded =
+        settle(&mut given, problems).map_err(|problems| LoadError::Usage(report(&problems)))?;
+    loaded.launch.environment.splice(..0, variables);
+    Ok(loaded)
 }
 
 /// The texts that a value stands for, or what was expected.
-fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<String>>, &'static str> {
+pub(crate) fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<String>>, &'static str> {
     let one = |text: String| Ok(Some(vec![text]));
     match (setting.kind, value) {
+        // As in uvicorn, where the default is a time and `None` is none.
+        (_, Value::None) if setting.name.starts_with("ws_ping_") => one("none".to_owned()),
         (_, Value::None) => Ok(None),
         (Kind::List(_), Value::List(texts)) => Ok(Some(texts.clone())),
         (Kind::Octal, Value::Int(bits @ 0..)) => one(format!("{bits:o}")),
@@ -74,7 +87,7 @@ fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<String>>, &'stat
         | (Kind::Scalar, Value::Int(_) | Value::Float(_))
         | (Kind::Ignored | Kind::Refused, _) => one(shown(value)),
         (Kind::List(_), _) => Err("text or a list of texts"),
-        (Kind::Switch | Kind::Flag, _) => Err("True or False"),
+        (Kind::Switch | Kind::Flag, _) => Err(TRUE_OR_FALSE),
         (Kind::Scalar, _) => Err("a number or text"),
         (Kind::Octal, _) => Err("permission bits, such as 0o660"),
         (Kind::Target | Kind::Text | Kind::Secret, _) => Err("text"),
@@ -82,7 +95,7 @@ fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<String>>, &'stat
 }
 
 /// A value as Python would show it.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Bool(true) => "True".to_owned(),
         Value::Bool(false) => "False".to_owned(),
@@ -96,12 +109,21 @@ fn shown(value: &Value) -> String {
 }
 
 fn unknown(name: &str) -> Problem {
-    let names =
-        SETTINGS.iter().flat_map(|setting| std::iter::once(&setting.name).chain(setting.aliases));
-    let nearest = names
-        .map(|known| (strsim::jaro(name, known), known))
-        .filter(|(similarity, _)| *similarity > SIMILAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = nearest.map(|(_, known)| format!("; did you mean {known}?")).unwrap_or_default();
+    let hint = nearest_own(name, table::all().filter(|setting| setting.reach.keywords))
+        .map(|known| format!("; did you mean {known}?"))
+        .unwrap_or_default();
     Problem::general(format!("unknown setting `{name}`{hint}"))
+}
+
+/// The variables of the files that `env_file` names, without those that this process has.
+fn add_env_files(given: &[Given], problems: &mut Vec<Problem>) -> Vec<(OsString, OsString)> {
+    let files = given.iter().filter(|one| one.setting.name == "env_file");
+    let mut surroundings = Surroundings::of_process(Vec::new());
+    let mut added = Vec::new();
+    for one in files {
+        for file in &one.values {
+            added.extend(dotenv::add(&mut surroundings, file, &one.origin, problems));
+        }
+    }
+    added
 }

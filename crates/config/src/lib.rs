@@ -1,8 +1,9 @@
 //! The settings of rsgi: one table, several sources, plain data out.
 //!
-//! [`load`] reads the command line and the environment, [`from_keywords`] what a Python program
-//! passes to `rsgi.run()`. Both are driven by the same table of settings, and so are `--help` and
-//! the reference page `docs/reference/settings.md`. The result is a [`Config`].
+//! [`load`] reads the command line, files and the environment, [`from_keywords`] what a Python
+//! program passes to `rsgi.run()`. Both are driven by the same table of settings, and so are
+//! `--help`, completions and the reference page `docs/reference/settings.md`. The result is a
+//! [`Config`].
 //!
 //! A setting is added by adding a row to `table.rs` and a field to [`Config`]; nothing else.
 //!
@@ -12,19 +13,28 @@
 #![forbid(unsafe_code)]
 
 mod command;
+mod compatibility;
+mod completions;
+mod dotenv;
 mod draft;
 mod env;
 mod error;
 mod given;
+mod gunicorn;
 mod help;
 mod keywords;
 mod load;
 mod options;
+mod probe;
 #[cfg(test)]
 mod reference;
 mod setting;
+mod show;
+mod similar;
+mod surroundings;
 mod table;
 mod tls;
+mod toml_file;
 mod types;
 mod values;
 
@@ -32,10 +42,16 @@ pub use env::process_environment;
 pub use error::LoadError;
 pub use keywords::{Value, from_keywords};
 pub use load::load;
-pub use options::{AppOptions, BindOptions, Config, HttpOptions, LogOptions, WorkerOptions};
+pub use options::{
+    AppOptions, BindOptions, Config, HttpOptions, Launch, LogOptions, WebSocketOptions,
+    WorkerOptions,
+};
+pub use probe::{HealthCheck, Probe, load_health, load_status};
+pub use surroundings::Surroundings;
 pub use tls::{ClientCertificates, Secret, TlsOptions, TlsVersion};
 pub use types::{
-    BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogLevel, ParseError,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogFile,
+    LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
 };
 
 /// A complete configuration, and what the user should be told about it.
@@ -45,4 +61,6 @@ pub struct Loaded {
     pub config: Config,
     /// One line each, for the log.
     pub notices: Vec<String>,
+    /// How the workers are started.
+    pub launch: Launch,
 }

@@ -4,12 +4,17 @@
 //! the values used when nothing is set; how they are spelled and documented is the table's
 //! business ([`crate::table`]), and a test keeps the two in step.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::tls::TlsOptions;
-use crate::types::{BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogLevel};
+use crate::types::{
+    Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogFile, LogLevel, MemoryLimit,
+    WorkerCount, Ws,
+};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +27,8 @@ pub struct Config {
     pub http: HttpOptions,
     /// Encrypted connections.
     pub tls: TlsOptions,
+    /// WebSockets.
+    pub websocket: WebSocketOptions,
     /// Worker processes.
     pub workers: WorkerOptions,
     /// What is logged, and how.
@@ -43,6 +50,17 @@ pub struct AppOptions {
     pub root_path: String,
 }
 
+/// How processes are started: what is not for them to know, since they find it done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// The directory to serve from; none for the current one.
+    pub directory: Option<PathBuf>,
+    /// Variables to set for the workers, the later for a name before an earlier one.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Directories to put first on Python's path.
+    pub(crate) python_path: Vec<String>,
+}
+
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindOptions {
@@ -50,6 +68,8 @@ pub struct BindOptions {
     pub addresses: Vec<BindAddr>,
     /// How many connections the kernel keeps until they are accepted.
     pub backlog: u32,
+    /// Where health and metrics are told, a TCP port or a Unix socket; none for nowhere.
+    pub admin: Option<BindAddr>,
 }
 
 impl Default for BindOptions {
@@ -57,6 +77,7 @@ impl Default for BindOptions {
         Self {
             addresses: vec![BindAddr::Tcp { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT }],
             backlog: 2048,
+            admin: None,
         }
     }
 }
@@ -107,29 +128,101 @@ impl Default for HttpOptions {
 )]
 const DEFAULT_HEAD_SIZE: usize = ByteSize::kib(64).0 as usize;
 
+/// WebSockets. The defaults are uvicorn's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebSocketOptions {
+    /// Whether they are served.
+    pub ws: Ws,
+    /// The most bytes of a message, before and after decompression.
+    pub ws_max_size: usize,
+    /// How many messages may wait for the application.
+    pub ws_max_queue: usize,
+    /// The time between pings; none for no pings.
+    pub ws_ping_interval: Option<Duration>,
+    /// How long the answer to a ping may take; none for any time.
+    pub ws_ping_timeout: Option<Duration>,
+    /// Whether messages may be compressed.
+    pub ws_per_message_deflate: bool,
+}
+
+impl Default for WebSocketOptions {
+    fn default() -> Self {
+        Self {
+            ws: Ws::Auto,
+            ws_max_size: DEFAULT_MESSAGE_SIZE,
+            ws_max_queue: 32,
+            ws_ping_interval: Some(Duration::from_secs(20)),
+            ws_ping_timeout: Some(Duration::from_secs(20)),
+            ws_per_message_deflate: true,
+        }
+    }
+}
+
+/// 16 MiB.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it fits in the `usize` of every platform with an operating system"
+)]
+const DEFAULT_MESSAGE_SIZE: usize = ByteSize::kib(16 * 1024).0 as usize;
+
 /// Worker processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerOptions {
     /// How many worker processes.
-    pub workers: u32,
+    pub workers: WorkerCount,
+    /// How long the server goes on accepting once it is to stop.
+    pub shutdown_delay: Duration,
+    /// `module:function` that runs once, before any worker.
+    pub on_start: Option<String>,
+    /// Whether the application is imported once, in a process that workers are forked from.
+    pub preload: bool,
     /// How long requests in flight may take once the server stops.
     pub timeout_graceful_shutdown: Duration,
+    /// When, after the same moment, responses that have begun are asked to end; none for never.
+    pub timeout_stream_shutdown: Option<Duration>,
     /// How long a worker may take to import the application and finish its startup.
     pub timeout_worker_startup: Duration,
+    /// How long a ready worker's event loop may stand still before the worker is replaced; zero is
+    /// no limit.
+    pub timeout: Duration,
+    /// How long the event loop may stand still before it is logged where; zero is never.
+    pub slow_loop_warning: Duration,
     /// A worker is replaced after this many requests.
     pub limit_max_requests: Option<u64>,
-    /// Up to this many are added at random to [`Self::limit_max_requests`] in each worker.
-    pub limit_max_requests_jitter: u64,
+    /// The file with the supervisor's process number.
+    pub pid: Option<PathBuf>,
+    /// The user that the supervisor becomes once the sockets are open, and so the workers.
+    pub user: Option<Account>,
+    /// The group; none for the user's own.
+    pub group: Option<Account>,
+    /// Up to this many are added at random to [`Self::limit_max_requests`] in each worker; none for
+    /// a tenth of it.
+    pub limit_max_requests_jitter: Option<u64>,
+    /// A worker whose resident memory is above this is replaced.
+    pub workers_max_rss: Option<MemoryLimit>,
+    /// A worker that has served for this long is replaced.
+    pub workers_lifetime: Option<Duration>,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
         Self {
-            workers: 1,
+            workers: WorkerCount::Exactly(1),
+            shutdown_delay: Duration::ZERO,
+            on_start: None,
+            preload: false,
             timeout_graceful_shutdown: Duration::from_secs(30),
+            timeout_stream_shutdown: Some(Duration::from_secs(10)),
             timeout_worker_startup: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+            slow_loop_warning: Duration::from_secs(1),
             limit_max_requests: None,
-            limit_max_requests_jitter: 0,
+            pid: None,
+            user: None,
+            group: None,
+            limit_max_requests_jitter: None,
+            workers_max_rss: None,
+            workers_lifetime: None,
         }
     }
 }
@@ -141,12 +234,22 @@ pub struct LogOptions {
     pub level: LogLevel,
     /// Whether every request is logged.
     pub access_log: bool,
+    /// Where the lines about requests go; none for standard output.
+    pub access_logfile: Option<LogFile>,
+    /// Where the other lines go; none for standard error.
+    pub error_logfile: Option<LogFile>,
     /// Whether the log is coloured; none to colour it on a terminal only.
     pub use_colors: Option<bool>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { level: LogLevel::Info, access_log: true, use_colors: None }
+        Self {
+            level: LogLevel::Info,
+            access_log: true,
+            access_logfile: None,
+            error_logfile: None,
+            use_colors: None,
+        }
     }
 }

@@ -22,6 +22,10 @@ pub(crate) struct Setting {
     pub(crate) kind: Kind,
     /// What a value is called in `--help`; empty for a switch.
     pub(crate) placeholder: &'static str,
+    /// All values there are, for completions; empty if there are too many.
+    pub(crate) words: &'static [&'static str],
+    /// Which sources may have it; the command line always does.
+    pub(crate) reach: Reach,
     /// The default as the user would write it, or empty.
     pub(crate) default: &'static str,
     /// Where it stands in `--help` and in the reference.
@@ -47,6 +51,28 @@ pub(crate) struct Variable {
     pub(crate) means: Option<&'static str>,
 }
 
+/// Which sources may have a setting, beside the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// `RSGI_...`.
+    pub(crate) variables: bool,
+    /// `rsgi.toml` and the like.
+    pub(crate) files: bool,
+    /// `rsgi.run()`.
+    pub(crate) keywords: bool,
+}
+
+impl Reach {
+    /// Every source.
+    pub(crate) const ALL: Self = Self { variables: true, files: true, keywords: true };
+    /// How a process is started: a program that calls `rsgi.run()` has been.
+    pub(crate) const PROCESS: Self = Self { variables: true, files: true, keywords: false };
+    /// What has to be known before any file is read.
+    pub(crate) const BEFORE_FILES: Self = Self { variables: true, files: false, keywords: false };
+    /// What is asked of the command instead of serving.
+    pub(crate) const LINE: Self = Self { variables: false, files: false, keywords: false };
+}
+
 /// The form of a setting's value: decides how it is given, not what is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -68,7 +94,8 @@ pub(crate) enum Kind {
     List(&'static [char]),
     /// Accepted, with a notice that gives `help` as the reason why nothing comes of it.
     Ignored,
-    /// Another server's setting that is refused, `help` says why.
+    /// Another server's setting that is refused, `help` says why; accepted like an ignored one
+    /// with the value that is its default.
     Refused,
 }
 
@@ -85,16 +112,28 @@ pub(crate) enum Group {
     Http,
     /// Encrypted connections.
     Tls,
+    /// Messages, pings, compression.
+    WebSocket,
     /// Logs.
     Logging,
+    /// Where settings come from, and looking at them.
+    Configuration,
     /// Settings of other servers that mean nothing here; not shown in `--help`.
     Compatibility,
 }
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 6] =
-        [Self::Application, Self::Binding, Self::Workers, Self::Http, Self::Tls, Self::Logging];
+    pub(crate) const SHOWN: [Self; 8] = [
+        Self::Application,
+        Self::Binding,
+        Self::Workers,
+        Self::Http,
+        Self::Tls,
+        Self::WebSocket,
+        Self::Logging,
+        Self::Configuration,
+    ];
 
     /// The heading.
     pub(crate) const fn title(self) -> &'static str {
@@ -104,7 +143,9 @@ impl Group {
             Self::Workers => "Workers",
             Self::Http => "HTTP",
             Self::Tls => "TLS",
+            Self::WebSocket => "WebSocket",
             Self::Logging => "Logging",
+            Self::Configuration => "Configuration",
             Self::Compatibility => "Settings of other servers",
         }
     }
@@ -119,6 +160,8 @@ impl Setting {
         env: &[],
         kind: Kind::Scalar,
         placeholder: "",
+        words: &[],
+        reach: Reach::ALL,
         default: "",
         group: Group::Compatibility,
         help: "",
@@ -144,13 +187,51 @@ impl Setting {
         self.placeholder.is_empty()
     }
 
+    /// The name and the aliases.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
+    /// Whether its value must not be shown to anybody.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.kind == Kind::Secret
+            || ["password", "secret", "token"].iter().any(|word| self.name.contains(word))
+    }
+
+    /// A value as it may be shown.
+    pub(crate) fn shown(&self, value: &str) -> String {
+        match value.split_once('=') {
+            _ if self.is_secret() => MASK.to_owned(),
+            // a variable of the application: likely to be a password or to have one in it
+            Some((name, _)) if self.name == "env" => format!("{name}={MASK}"),
+            None if self.name == "env" => MASK.to_owned(),
+            _ => value.to_owned(),
+        }
+    }
+
     /// Whether a keyword or alias, written with underscores, means this setting.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
     }
 }
 
+/// What stands for a secret.
+const MASK: &str = "***";
+
 /// A name as it is written in a flag.
 pub(crate) fn dashed(name: &str) -> String {
     name.replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_called_a_secret_is_not_shown() {
+        for name in ["ssl_keyfile_password", "client_secret", "api_token"] {
+            assert_eq!(Setting { name, ..Setting::ROW }.shown("hunter2"), MASK, "{name}");
+        }
+        assert_eq!(Setting { name: "host", ..Setting::ROW }.shown("a=b"), "a=b");
+    }
 }

@@ -4,9 +4,15 @@
 //! canonical names are uvicorn's, short flags are gunicorn's; other spellings are aliases where
 //! the meaning (and the unit) is the same. Longer than other files because it is one table.
 
-use crate::setting::{Group, Kind, Setting, Variable};
+use std::time::Duration;
+
+use crate::compatibility::OTHERS;
+use crate::completions::SHELLS;
+use crate::draft::StreamShutdown;
+use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    ByteSize, Lifespan, LogLevel, ParseError, parse_fd, parse_host, parse_port, unix_path,
+    Account, ByteSize, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, Ws, parse_fd,
+    parse_host, parse_port, unix_path,
 };
 use crate::{tls, values};
 
@@ -15,7 +21,12 @@ const SMALLEST_HEAD: ByteSize = ByteSize::kib(1);
 /// Far above what any client sends; a worker keeps this much per connection.
 const LARGEST_HEAD: ByteSize = ByteSize::kib(16 * 1024);
 
-/// All settings, in the order of `--help`.
+/// A close frame's worth.
+const SMALLEST_MESSAGE: ByteSize = ByteSize(125);
+/// Far above what fits into one message.
+const LARGEST_MESSAGE: ByteSize = ByteSize::kib(1024 * 1024);
+
+/// All settings of this server, in the order of `--help`; those of others are [`OTHERS`].
 pub(crate) static SETTINGS: &[Setting] = &[
     Setting {
         name: "app",
@@ -52,7 +63,35 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "chdir",
+        aliases: &["working_dir"],
+        kind: Kind::Text,
+        placeholder: "DIR",
+        reach: Reach::PROCESS,
+        group: Group::Application,
+        help: "directory to serve from",
+        doc: "Entered once the settings are read. Without --app-dir, APP is imported from there.",
+        read: |draft, text| store_some(&mut draft.launch.directory, values::directory(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "pythonpath",
+        kind: Kind::List(&[',', ':']),
+        placeholder: "DIR",
+        reach: Reach::PROCESS,
+        group: Group::Application,
+        help: "directory for Python's path; may be repeated",
+        doc: "Several can be given with commas between them.",
+        read: |draft, text| {
+            draft.launch.python_path.extend(values::directories(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "lifespan",
+        aliases: &["asgi_lifespan"],
+        words: Lifespan::WORDS,
         placeholder: "WORD",
         default: "auto",
         group: Group::Application,
@@ -155,6 +194,20 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "admin_bind",
+        kind: Kind::Text,
+        placeholder: "ADDRESS",
+        default: "none",
+        group: Group::Binding,
+        help: "health and metrics: host:port or unix:path",
+        doc: "Probes, Prometheus metrics and the list of workers, told by the supervisor. For operators \
+              only: choose an address that the public cannot reach. A Unix socket has mode 0600.",
+        read: |draft, text| {
+            store(&mut draft.config.bind.admin, values::or_none(text, values::admin_address))
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "workers",
         short: Some('w'),
         env: &[variable("WEB_CONCURRENCY")],
@@ -162,10 +215,44 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "1",
         group: Group::Workers,
         help: "worker processes",
-        doc: "Each has one thread and one event loop; about one per core is right.",
-        read: |draft, text| {
-            store(&mut draft.config.workers.workers, values::integer(text, 1, 1024))
-        },
+        doc: "Each has one thread and one event loop; about one per core is right. `auto` starts two per processor and one more, as \
+              far as memory has room: the processors are those of the affinity mask and of the cgroup's quota, rounded up, and \
+              where the cgroup has a memory limit the first worker's size decides how many fit.",
+        read: |draft, text| store(&mut draft.config.workers.workers, values::workers(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "on_start",
+        kind: Kind::Text,
+        placeholder: "FUNCTION",
+        group: Group::Workers,
+        help: "run module:function once, before any worker",
+        doc: "For migrations. The function, `def` or `async def`, runs without arguments in a process of its own, and may take as long \
+              as `--timeout-worker-startup`. If it fails, the server ends with exit status 3. It is not run again for a reload or \
+              for a worker that is replaced.",
+        read: |draft, text| store_some(&mut draft.config.workers.on_start, values::function(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "preload",
+        kind: Kind::Switch,
+        default: "false",
+        group: Group::Workers,
+        help: "import APP once and fork workers from that",
+        doc: "Workers then share the memory of what the import has made. See [Preloading](../guides/preload.md).",
+        read: |draft, text| store(&mut draft.config.workers.preload, values::switch(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "shutdown_delay",
+        placeholder: "TIME",
+        default: "0s",
+        group: Group::Workers,
+        help: "go on accepting so long on a stop",
+        doc: "For a load balancer that learns of the stop only now: in that time readiness is off, \
+              new connections are served, and every response says `connection: close`. The grace \
+              for requests begins behind it.",
+        read: |draft, text| store(&mut draft.config.workers.shutdown_delay, values::duration(text)),
         ..Setting::ROW
     },
     Setting {
@@ -184,6 +271,27 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "timeout_stream_shutdown",
+        placeholder: "TIME",
+        default: "auto",
+        group: Group::Workers,
+        help: "grace for streams on a stop, or none",
+        doc: "A response that has begun by then and has not ended is a stream: its application \
+              receives `http.disconnect`, may still send its last words, and ends by itself if it \
+              listens. `auto` is a third of `--timeout-graceful-shutdown`, `none` tells nobody. \
+              Counts from the same moment as that one.",
+        read: |draft, text| {
+            let read = |text: &str| values::or_none(text, values::duration);
+            draft.stream_shutdown = match values::or_auto(text, read)? {
+                None => StreamShutdown::Auto,
+                Some(None) => StreamShutdown::Never,
+                Some(Some(limit)) => StreamShutdown::After(limit),
+            };
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "timeout_worker_startup",
         placeholder: "TIME",
         default: "60s",
@@ -192,6 +300,31 @@ pub(crate) static SETTINGS: &[Setting] = &[
         read: |draft, text| {
             let slot = &mut draft.config.workers.timeout_worker_startup;
             store(slot, values::positive_duration(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "timeout",
+        aliases: &["timeout_worker_healthcheck"],
+        short: Some('t'),
+        placeholder: "TIME",
+        default: "30s",
+        group: Group::Workers,
+        help: "replace a worker blocked this long",
+        doc: "Not a limit for requests: it is about an event loop that stands still, or a process that does. Stacks and requests are logged \
+              first. `0` is no limit, which is what a debugger needs.",
+        read: |draft, text| store(&mut draft.config.workers.timeout, values::duration(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "slow_loop_warning",
+        placeholder: "TIME",
+        default: "1s",
+        group: Group::Workers,
+        help: "log where an event loop is blocked",
+        doc: "After this time without progress, with the Python stack and the requests in flight. `0` turns it off.",
+        read: |draft, text| {
+            store(&mut draft.config.workers.slow_loop_warning, values::duration(text))
         },
         ..Setting::ROW
     },
@@ -214,14 +347,76 @@ pub(crate) static SETTINGS: &[Setting] = &[
         name: "limit_max_requests_jitter",
         aliases: &["max_requests_jitter"],
         placeholder: "N",
-        default: "0",
+        default: "auto",
         group: Group::Workers,
         help: "up to N more, at random",
-        doc: "Drawn for each worker anew, so that they are not all replaced at once.",
+        doc: "Drawn for each worker anew, so that workers that were started together are not due together. `auto` is a tenth \
+              of `--limit-max-requests`.",
         read: |draft, text| {
             let slot = &mut draft.config.workers.limit_max_requests_jitter;
-            store(slot, values::at_least(text, 0))
+            store(slot, values::or_auto(text, |text| values::at_least(text, 0)))
         },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "workers_max_rss",
+        placeholder: "SIZE",
+        default: "none",
+        group: Group::Workers,
+        help: "replace a worker above this resident memory",
+        doc: "For each worker by itself: a size, or a part of the container's memory limit such as `20%` (without a limit, of the \
+              machine's memory). Looked at every 10 seconds. Up to a tenth is added at random for each worker, so that workers \
+              that grow alike are not due together.",
+        read: |draft, text| {
+            let slot = &mut draft.config.workers.workers_max_rss;
+            store(slot, values::or_none(text, str::parse::<MemoryLimit>))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "workers_lifetime",
+        placeholder: "TIME",
+        default: "none",
+        group: Group::Workers,
+        help: "replace a worker after this time",
+        doc: "Counted from when it was ready, at least a second. Up to a tenth is added at random for each worker.",
+        read: |draft, text| {
+            let slot = &mut draft.config.workers.workers_lifetime;
+            store(slot, values::or_none(text, values::lifetime))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "pid",
+        aliases: &["pid_file", "pidfile"],
+        kind: Kind::Text,
+        placeholder: "FILE",
+        group: Group::Workers,
+        help: "file for the supervisor's process number",
+        doc: "Written once the addresses are bound, removed at the end. A file that names a process \
+              that runs is an error.",
+        read: |draft, text| store_some(&mut draft.config.workers.pid, values::path(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "user",
+        short: Some('u'),
+        placeholder: "USER",
+        group: Group::Workers,
+        help: "user to become once addresses are bound",
+        doc: "A name or a number. Supervisor and workers run as this user, with its groups; Unix \
+              sockets belong to it. A number without a name needs `--group`, too.",
+        read: |draft, text| store_some(&mut draft.config.workers.user, text.parse::<Account>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "group",
+        short: Some('g'),
+        placeholder: "GROUP",
+        group: Group::Workers,
+        help: "group to become, if not the user's own",
+        doc: "A name or a number.",
+        read: |draft, text| store_some(&mut draft.config.workers.group, text.parse::<Account>()),
         ..Setting::ROW
     },
     Setting {
@@ -457,7 +652,83 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "ws",
+        placeholder: "WORD",
+        default: "auto",
+        group: Group::WebSocket,
+        help: "serve WebSockets: auto, none",
+        doc: "With `none`, a request for one is answered as any other request. uvicorn's names of implementations \
+              (`websockets`, `websockets-sansio`, `wsproto`) are the same as `auto`.",
+        read: |draft, text| store(&mut draft.config.websocket.ws, text.parse::<Ws>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_max_size",
+        aliases: &["websocket_max_message_size"],
+        placeholder: "SIZE",
+        default: "16MiB",
+        group: Group::WebSocket,
+        help: "limit for a message",
+        doc: "Before and after decompression, at most 1GiB. A longer message closes the WebSocket with code 1009.",
+        read: |draft, text| {
+            let slot = &mut draft.config.websocket.ws_max_size;
+            store(slot, values::size(text, SMALLEST_MESSAGE, LARGEST_MESSAGE))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_max_queue",
+        placeholder: "N",
+        default: "32",
+        group: Group::WebSocket,
+        help: "messages that wait for APP",
+        doc: "When so many, or 64KiB, wait to be received, the client has to wait, too.",
+        read: |draft, text| {
+            let slot = &mut draft.config.websocket.ws_max_queue;
+            store(slot, values::integer(text, 1, 65535))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_ping_interval",
+        aliases: &["websocket_ping_interval"],
+        placeholder: "TIME",
+        default: "20s",
+        group: Group::WebSocket,
+        help: "time between pings",
+        doc: "`0` or `none` for no pings.",
+        read: |draft, text| {
+            store(&mut draft.config.websocket.ws_ping_interval, duration_or_none(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_ping_timeout",
+        placeholder: "TIME",
+        default: "20s",
+        group: Group::WebSocket,
+        help: "limit for the answer to a ping",
+        doc: "A client that does not answer is closed with code 1011. `0` or `none` for no limit.",
+        read: |draft, text| {
+            store(&mut draft.config.websocket.ws_ping_timeout, duration_or_none(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ws_per_message_deflate",
+        kind: Kind::Switch,
+        default: "true",
+        group: Group::WebSocket,
+        help: "compress messages",
+        doc: "If the client offers it, and only messages of 256 bytes and more.",
+        read: |draft, text| {
+            store(&mut draft.config.websocket.ws_per_message_deflate, values::switch(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "log_level",
+        words: LogLevel::WORDS,
         placeholder: "LEVEL",
         default: "info",
         group: Group::Logging,
@@ -473,9 +744,37 @@ pub(crate) static SETTINGS: &[Setting] = &[
         group: Group::Logging,
         help: "log every request",
         read: |draft, text| {
-            let hint = "true or false, no file: the lines go to standard output";
+            let hint = "true or false, no file: --access-logfile names one";
             let value = values::switch(text).map_err(|_| ParseError::new(hint));
             store(&mut draft.config.log.access_log, value)
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "access_logfile",
+        kind: Kind::Text,
+        placeholder: "PATH",
+        default: "-",
+        group: Group::Logging,
+        help: "file for the lines about requests, - for stdout",
+        doc: "Appended to by all workers, and opened anew on SIGUSR1. `--no-access-log` wins.",
+        read: |draft, text| {
+            store(&mut draft.config.log.access_logfile, LogFile::or_standard_stream(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "error_logfile",
+        aliases: &["log_file"],
+        kind: Kind::Text,
+        placeholder: "PATH",
+        default: "-",
+        group: Group::Logging,
+        help: "file for all other lines, - for stderr",
+        doc: "Appended to by the supervisor and all workers, and opened anew on SIGUSR1. What the application writes to standard \
+              error itself still goes there.",
+        read: |draft, text| {
+            store(&mut draft.config.log.error_logfile, LogFile::or_standard_stream(text))
         },
         ..Setting::ROW
     },
@@ -494,86 +793,101 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
-        name: "worker_class",
-        short: Some('k'),
-        kind: Kind::Ignored,
-        placeholder: "CLASS",
-        help: "there is one kind of worker",
+        name: "config",
+        short: Some('c'),
+        kind: Kind::Text,
+        placeholder: "FILE",
+        reach: Reach::BEFORE_FILES,
+        group: Group::Configuration,
+        help: "file of settings instead of rsgi.toml and pyproject.toml",
+        doc: "TOML, or if its name ends with `.py`, a configuration of gunicorn; `python:module` is \
+              one, too. A `file:` before the name is dropped.",
         ..Setting::ROW
     },
     Setting {
-        name: "loop",
-        kind: Kind::Ignored,
-        placeholder: "LOOP",
-        help: "workers run rsgi's own event loop",
-        doc: "`auto`, `asyncio` or `uvloop`.",
-        read: |_, text| values::choice(text, &["auto", "asyncio", "uvloop"]),
+        name: "env_file",
+        aliases: &["env_files"],
+        kind: Kind::List(&[',', '\n']),
+        placeholder: "FILE",
+        group: Group::Configuration,
+        help: "variables, NAME=VALUE a line; may be repeated",
+        doc: "For the application and for the settings, except this one. A variable that is set \
+              already wins, and so does an earlier file. `$NAME` stands for another variable, \
+              unless it is in single quotes; a value with spaces needs quotes.",
         ..Setting::ROW
     },
     Setting {
-        name: "http",
-        kind: Kind::Ignored,
-        placeholder: "PARSER",
-        help: "there is one HTTP implementation",
-        doc: "`auto`, `h11` or `httptools`.",
-        read: |_, text| values::choice(text, &["auto", "h11", "httptools"]),
-        ..Setting::ROW
-    },
-    Setting {
-        name: "ws",
-        kind: Kind::Ignored,
-        placeholder: "LIBRARY",
-        help: "there is one WebSocket implementation",
-        doc: "`auto`, `websockets`, `websockets-sansio` or `wsproto`.",
-        read: |_, text| {
-            values::choice(text, &["auto", "websockets", "websockets-sansio", "wsproto"])
-        },
-        ..Setting::ROW
-    },
-    Setting {
-        name: "interface",
-        kind: Kind::Ignored,
-        placeholder: "INTERFACE",
-        help: "applications are always called as ASGI 3",
-        doc: "`auto` or `asgi3`.",
-        read: |_, text| values::choice(text, &["auto", "asgi3"]),
-        ..Setting::ROW
-    },
-    Setting {
-        name: "ssl_client_verify",
-        kind: Kind::Flag,
-        help: "the same as `--ssl-cert-reqs required`",
+        name: "env",
+        short: Some('e'),
+        kind: Kind::List(&['\n']),
+        placeholder: "NAME=VALUE",
+        reach: Reach { variables: false, ..Reach::PROCESS },
+        group: Group::Configuration,
+        help: "variable for the application; may be repeated",
+        doc: "Wins over a variable that is set.",
         read: |draft, text| {
-            if values::switch(text)? {
-                draft.config.tls.client_certificates = tls::ClientCertificates::Required;
-            }
+            draft.launch.environment.push(values::assignment(text)?);
             Ok(())
         },
         ..Setting::ROW
     },
     Setting {
-        name: "threads",
-        kind: Kind::Refused,
-        placeholder: "N",
-        help: "there is one event loop per worker and no thread count; use --workers",
+        name: "check_config",
+        kind: Kind::Flag,
+        default: "false",
+        reach: Reach::LINE,
+        group: Group::Configuration,
+        help: "check the settings and exit",
+        doc: "With status 0, or 2 and all problems.",
+        read: |_, text| values::switch(text).map(drop),
         ..Setting::ROW
     },
     Setting {
-        name: "daemon",
-        short: Some('D'),
-        kind: Kind::Refused,
-        help: "rsgi stays in the foreground; use systemd or Docker",
+        name: "print_config",
+        kind: Kind::Flag,
+        default: "false",
+        reach: Reach::LINE,
+        group: Group::Configuration,
+        help: "show the settings, where each is from, and exit",
+        doc: "In the form of a `rsgi.toml`. Secrets are not shown.",
+        read: |_, text| values::switch(text).map(drop),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "completions",
+        placeholder: "SHELL",
+        words: SHELLS,
+        reach: Reach::LINE,
+        group: Group::Configuration,
+        help: "completions for a shell: bash, zsh, fish",
+        read: |_, text| values::choice(text, SHELLS),
         ..Setting::ROW
     },
 ];
 
-/// The row with this name.
-pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name == name)
+/// All rows, those for users of other servers at the end.
+pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(OTHERS)
 }
 
-const fn variable(name: &'static str) -> Variable {
+/// The rows that are settings of this server: what is shown and recommended.
+pub(crate) fn own() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| setting.group != Group::Compatibility)
+}
+
+/// The row with this name.
+pub(crate) fn setting(name: &str) -> Option<&'static Setting> {
+    all().find(|setting| setting.name == name)
+}
+
+/// A variable whose value is the setting's.
+pub(crate) const fn variable(name: &'static str) -> Variable {
     Variable { name, means: None }
+}
+
+/// A time span, or nothing for `0` and `none`.
+fn duration_or_none(text: &str) -> Result<Option<Duration>, ParseError> {
+    Ok(values::or_none(text, values::duration)?.filter(|duration| !duration.is_zero()))
 }
 
 fn store<T>(slot: &mut T, value: Result<T, ParseError>) -> Result<(), ParseError> {
@@ -614,10 +928,16 @@ mod tests {
         let optional = [
             "app",
             "app_dir",
+            "chdir",
+            "pythonpath",
             "root_path",
             "bind",
             "uds",
             "fd",
+            "on_start",
+            "pid",
+            "user",
+            "group",
             "header",
             "ssl_certfile",
             "ssl_keyfile",
@@ -625,6 +945,10 @@ mod tests {
             "ssl_ciphers",
             "ssl_ca_certs",
             "ssl_crl",
+            "config",
+            "env_file",
+            "env",
+            "completions",
         ];
         assert_eq!(without, optional);
     }
@@ -632,7 +956,7 @@ mod tests {
     #[test]
     fn no_name_is_used_twice() {
         let mut seen = HashSet::new();
-        for setting in SETTINGS {
+        for setting in all() {
             assert!(seen.insert(setting.name.to_owned()), "{}", setting.name);
             for alias in setting.aliases {
                 assert!(seen.insert((*alias).to_owned()), "{alias}");
@@ -648,8 +972,9 @@ mod tests {
 
     #[test]
     fn every_row_is_filled_in() {
-        for setting in SETTINGS {
-            let is_switch = matches!(setting.kind, Kind::Switch | Kind::Flag | Kind::Refused);
+        for setting in all() {
+            let is_switch =
+                !matches!(setting.kind, Kind::Target | Kind::Text | Kind::Scalar | Kind::List(_));
             assert!(is_switch || !setting.placeholder.is_empty(), "{}", setting.name);
             assert!(!setting.help.is_empty(), "{}", setting.name);
             assert!(!setting.help.ends_with('.'), "{}", setting.name);

@@ -99,6 +99,53 @@ fn split_scheme(text: &str) -> Option<(bool, u16, &str)> {
     None
 }
 
+/// A user or a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Account {
+    /// By number; it need not have a name.
+    Id(u32),
+    /// By name, which is still to be looked up.
+    Name(String),
+}
+
+impl FromStr for Account {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        // The highest number means "none" to the kernel.
+        if let Some(id) = digits(text).filter(|id| *id < u32::MAX) {
+            return Ok(Self::Id(id));
+        }
+        let is_name = text.starts_with(|c: char| !c.is_ascii_digit() && c != '-')
+            && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != ':');
+        if is_name {
+            Ok(Self::Name(text.to_owned()))
+        } else {
+            Err(ParseError::new("a name or a number"))
+        }
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// How many worker processes there should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerCount {
+    /// As many as the processors and the memory that the server may use have room for.
+    Auto,
+    /// This many.
+    Exactly(u32),
+}
+
 /// Why a text is not the value it should be: what would have been right, in a few words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}")]
@@ -242,7 +289,7 @@ pub(crate) fn unix_path(text: &str) -> Result<PathBuf, ParseError> {
     Ok(PathBuf::from(text))
 }
 
-/// A number of bytes, written plainly or with a binary unit: `65536`, `64KiB`, `64K`.
+/// A number of bytes, written plainly, with a binary unit (`64KiB`, `64K`) or a decimal one (`64KB`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ByteSize(
@@ -270,6 +317,9 @@ impl FromStr for ByteSize {
             "k" | "kib" => 1 << 10,
             "m" | "mib" => 1 << 20,
             "g" | "gib" => 1 << 30,
+            "kb" => 1_000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
             _ => return Err(expected()),
         };
         number.checked_mul(factor).map(Self).ok_or_else(|| ParseError::new("a size below 16 EiB"))
@@ -285,6 +335,59 @@ impl fmt::Display for ByteSize {
             }
         }
         write!(f, "{}", self.0)
+    }
+}
+
+/// How much memory a process may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryLimit {
+    /// So many bytes.
+    Bytes(u64),
+    /// A part of what all processes of the container may take together, from 1 to 100.
+    Percent(u8),
+}
+
+impl MemoryLimit {
+    /// Less than an interpreter takes: a number without its unit, most likely.
+    pub(crate) const SMALLEST: ByteSize = ByteSize::kib(16 * 1024);
+}
+
+impl FromStr for MemoryLimit {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let expected = || {
+            let smallest = Self::SMALLEST;
+            ParseError::new(format!("a size of at least {smallest}, such as 512MiB, or 1% to 100%"))
+        };
+        if let Some(number) = text.strip_suffix('%') {
+            let percent = digits(number.trim_end()).filter(|percent| (1..=100).contains(percent));
+            return percent.map(Self::Percent).ok_or_else(expected);
+        }
+        match text.parse() {
+            Ok(size @ ByteSize(bytes)) if size >= Self::SMALLEST => Ok(Self::Bytes(bytes)),
+            _ => Err(expected()),
+        }
+    }
+}
+
+/// A file that is written line by line, and opened anew when somebody has moved it away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LogFile(
+    /// Its path, relative to the directory the server was started in.
+    pub PathBuf,
+);
+
+impl LogFile {
+    /// Reads a path; nothing for `-`, which is the standard stream.
+    pub(crate) fn or_standard_stream(text: &str) -> Result<Option<Self>, ParseError> {
+        match text {
+            "" => Err(ParseError::new("a path, or - for the standard stream")),
+            "-" => Ok(None),
+            path => Ok(Some(Self(PathBuf::from(path)))),
+        }
     }
 }
 
@@ -402,6 +505,35 @@ impl FromStr for Lifespan {
 impl fmt::Display for Lifespan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Whether WebSockets are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ws {
+    /// They are.
+    #[default]
+    Auto,
+    /// A request for one is answered as any other.
+    None,
+}
+
+impl Ws {
+    /// The words that mean one of the variants: uvicorn's, where each names an implementation.
+    const WORDS: &'static [&'static str] =
+        &["auto", "none", "websockets", "websockets-sansio", "wsproto"];
+}
+
+impl FromStr for Ws {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let word = Self::WORDS.iter().find(|word| word.eq_ignore_ascii_case(text));
+        match word.ok_or_else(|| one_of(Self::WORDS))? {
+            &"none" => Ok(Self::None),
+            _ => Ok(Self::Auto),
+        }
     }
 }
 

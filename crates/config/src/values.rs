@@ -4,11 +4,13 @@
 //! name; addresses and sizes are in [`crate::types`]. Every reader says in its error what would
 //! have been right. Must not know which setting a text belongs to.
 
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::types::{ByteSize, ParseError, digits, one_of};
+use crate::types::{BindAddr, ByteSize, ParseError, WorkerCount, digits, one_of};
 
 /// The longest duration that is accepted; far below where adding to a clock overflows.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -56,11 +58,45 @@ pub(crate) fn or_none<T>(
     }
 }
 
+/// What `read` makes of the text, or nothing for `auto`.
+pub(crate) fn or_auto<T>(
+    text: &str,
+    read: impl FnOnce(&str) -> Result<T, ParseError>,
+) -> Result<Option<T>, ParseError> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    match read(text) {
+        Ok(value) => Ok(Some(value)),
+        Err(ParseError(expected)) => Err(ParseError(format!("{expected}, or auto"))),
+    }
+}
+
+/// The number of workers, or `auto`.
+pub(crate) fn workers(text: &str) -> Result<WorkerCount, ParseError> {
+    let count = or_auto(text, |text| integer(text, 1, 1024))?;
+    Ok(count.map_or(WorkerCount::Auto, WorkerCount::Exactly))
+}
+
+/// The mode of the admin listener's Unix socket: what it tells is for the server's own user.
+const ADMIN_PERMISSIONS: u32 = 0o600;
+
+/// Where the admin listener is: no descriptor, and there is no usual port to leave out.
+pub(crate) fn admin_address(text: &str) -> Result<BindAddr, ParseError> {
+    let expected = || ParseError::new("`host:port` or `unix:path`");
+    match text.parse()? {
+        BindAddr::Unix { path, .. } => Ok(BindAddr::Unix { path, permissions: ADMIN_PERMISSIONS }),
+        BindAddr::Tcp { .. } if text.ends_with(']') || !text.contains(':') => Err(expected()),
+        address @ BindAddr::Tcp { .. } => Ok(address),
+        BindAddr::Fd(_) | BindAddr::Tls(_) => Err(expected()),
+    }
+}
+
 /// A switch: on or off.
 pub(crate) fn switch(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
         _ => Err(ParseError::new("true or false")),
     }
 }
@@ -103,6 +139,14 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, ParseError> {
     }
 }
 
+/// How long something that takes a while to start may live.
+pub(crate) fn lifetime(text: &str) -> Result<Duration, ParseError> {
+    let lifetime = duration(text)?;
+    (lifetime >= Duration::from_secs(1))
+        .then_some(lifetime)
+        .ok_or_else(|| ParseError::new("a time of at least 1 second"))
+}
+
 /// A size from `min` to `max`.
 pub(crate) fn size(text: &str, min: ByteSize, max: ByteSize) -> Result<usize, ParseError> {
     let size: ByteSize = text.parse()?;
@@ -129,6 +173,41 @@ pub(crate) fn choice(text: &str, words: &[&str]) -> Result<(), ParseError> {
         Ok(())
     } else {
         Err(one_of(words))
+    }
+}
+
+/// The path of a file.
+pub(crate) fn path(text: &str) -> Result<PathBuf, ParseError> {
+    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
+        return Err(ParseError::new("the path of a file"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A variable and its value.
+pub(crate) fn assignment(text: &str) -> Result<(OsString, OsString), ParseError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| ParseError::new("`NAME=VALUE`"))?;
+    if name.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("`NAME=VALUE`"));
+    }
+    Ok((name.into(), value.into()))
+}
+
+/// A directory, which need not be there.
+pub(crate) fn directory(text: &str) -> Result<PathBuf, ParseError> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("a directory"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Directories with commas between them, as gunicorn has it.
+pub(crate) fn directories(text: &str) -> Result<Vec<String>, ParseError> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    // the separator of `PYTHONPATH` cannot be part of a name
+    match parts.clone().find(|part| part.contains([':', '\0'])) {
+        Some(_) => Err(ParseError::new("directories without `:`")),
+        None => Ok(parts.map(str::to_owned).collect()),
     }
 }
 
@@ -184,6 +263,14 @@ pub(crate) fn target(text: &str) -> Result<String, ParseError> {
         Ok(text.to_owned())
     } else {
         Err(ParseError::new("`module:attribute`, such as `main:app`"))
+    }
+}
+
+/// A function, `module:function`.
+pub(crate) fn function(text: &str) -> Result<String, ParseError> {
+    match text.split_once(':') {
+        Some((_, name)) if !name.ends_with("()") => target(text),
+        _ => Err(ParseError::new("`module:function`, such as `main:migrate`")),
     }
 }
 

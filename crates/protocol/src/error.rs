@@ -115,6 +115,24 @@ pub enum RequestError {
     /// A well-formed version other than 1.0 and 1.1.
     #[error("http version is not supported on this connection")]
     UnsupportedVersion,
+    /// A WebSocket handshake with content.
+    #[error("websocket handshake with content")]
+    WebSocketContent,
+    /// A WebSocket handshake without one key of 16 bytes (RFC 6455 section 4.2.1).
+    #[error("missing or malformed sec-websocket-key")]
+    WebSocketKey,
+    /// A WebSocket handshake is a GET.
+    #[error("websocket handshake that is not a GET")]
+    WebSocketMethod,
+    /// A subprotocol that is not a token.
+    #[error("malformed sec-websocket-protocol")]
+    WebSocketSubprotocol,
+    /// A WebSocket version other than 13 (RFC 6455 section 4.4).
+    #[error("websocket version is not supported, only 13 is")]
+    WebSocketVersion,
+    /// A WebSocket handshake without one version.
+    #[error("missing or repeated sec-websocket-version")]
+    WebSocketVersionMissing,
     /// White space between a field's name and its colon (RFC 9112 section 5.1).
     #[error("white space before the colon of a field")]
     WhitespaceBeforeColon,
@@ -128,6 +146,7 @@ impl RequestError {
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::InvalidExpectation => 417,
+            Self::WebSocketVersion => 426,
             Self::HeadTooLarge | Self::TooManyFields | Self::TrailersTooLarge => 431,
             Self::MethodNotImplemented | Self::UnknownTransferEncoding => 501,
             Self::UnsupportedVersion => 505,

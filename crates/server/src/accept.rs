@@ -18,6 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 
 use crate::http1::ConnectionTask;
+use crate::metered::Metered;
 use crate::redirect::Redirect;
 use crate::service::{App, ConnectionInfo, Service};
 use crate::tls::{self, Tls};
@@ -179,6 +180,7 @@ where
     A: App,
 {
     // The task ends with its connection; a drain reaches it through the service's list.
+    let stream = Metered::new(stream, service.telemetry());
     drop(tokio::spawn(ConnectionTask::new(stream, service.enter(), info)));
 }
 

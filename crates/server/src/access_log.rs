@@ -4,15 +4,22 @@
 //! Lines are collected in memory and leave when the loop is about to sleep or enough have gathered.
 //! A reader that does not keep up (a full pipe) never blocks the loop: beyond [`BACKLOG_LIMIT`]
 //! lines are dropped, counted, and the count is reported as soon as there is room.
+//!
+//! Several workers write to the same place, so only whole lines leave in one system call. A file is
+//! appended to, and opened anew when somebody has moved it away ([`AccessLog::reopen`]).
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags};
 
 use crate::exchange::RequestLine;
 use crate::service::ConnectionInfo;
@@ -34,13 +41,17 @@ pub struct AccessLog {
 
 #[derive(Debug)]
 struct Sink {
-    fd: OwnedFd,
+    /// `None` for a stream that was open already.
+    path: Option<PathBuf>,
     colours: bool,
     buffer: Mutex<Buffer>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Buffer {
+    fd: OwnedFd,
+    /// Whether a write of any length is done at once and in one piece.
+    is_file: bool,
     lines: Vec<u8>,
     dropped: u64,
 }
@@ -63,11 +74,34 @@ impl AccessLog {
     pub fn to_stdout(colours: Option<bool>) -> io::Result<Self> {
         let stdout = io::stdout();
         let colours = colours.unwrap_or_else(|| stdout.is_terminal());
-        Ok(Self::to_fd(stdout.as_fd().try_clone_to_owned()?, colours))
+        Ok(Self::to_fd(stdout.as_fd().try_clone_to_owned()?, None, colours))
     }
 
-    fn to_fd(fd: OwnedFd, colours: bool) -> Self {
-        Self { sink: Some(Sink { fd, colours, buffer: Mutex::default() }) }
+    /// Lines are appended to the file at `path`, which should be absolute: it is opened again.
+    pub fn to_file(path: PathBuf, colours: Option<bool>) -> io::Result<Self> {
+        let file = append_to(&path)?;
+        Ok(Self::to_fd(file.into(), Some(path), colours.unwrap_or(false)))
+    }
+
+    fn to_fd(fd: OwnedFd, path: Option<PathBuf>, colours: bool) -> Self {
+        let is_file = is_file(&fd);
+        let buffer = Mutex::new(Buffer { fd, is_file, lines: Vec::new(), dropped: 0 });
+        Self { sink: Some(Sink { path, colours, buffer }) }
+    }
+
+    /// Opens the file anew, if it is one: the old one has been moved away, and gets what has gathered
+    /// so far. On an error it stays the one that is written to.
+    pub fn reopen(&self) -> io::Result<()> {
+        let Some((sink, path)) = self.sink.as_ref().and_then(|s| Some((s, s.path.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        let file = append_to(path)?;
+        let mut buffer = sink.lock();
+        buffer.write_out(Duration::ZERO);
+        buffer.fd = file.into();
+        buffer.is_file = is_file(&buffer.fd);
+        Ok(())
     }
 
     /// Whether lines are wanted at all.
@@ -84,7 +118,7 @@ impl AccessLog {
         }
         format_line(&mut buffer.lines, record, sink.colours);
         if buffer.lines.len() >= BATCH {
-            sink.write_out(&mut buffer, Duration::ZERO);
+            buffer.write_out(Duration::ZERO);
         }
     }
 
@@ -102,7 +136,7 @@ impl AccessLog {
         if let Some(sink) = &self.sink {
             let mut buffer = sink.lock();
             if !buffer.lines.is_empty() {
-                sink.write_out(&mut buffer, patience);
+                buffer.write_out(patience);
             }
         }
     }
@@ -112,17 +146,20 @@ impl Sink {
     fn lock(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn write_out(&self, buffer: &mut Buffer, patience: Duration) {
-        if buffer.dropped > 0 && buffer.lines.len() < BACKLOG_LIMIT {
-            let dropped = mem::take(&mut buffer.dropped);
+impl Buffer {
+    /// Writes what has gathered, as far as it can without blocking for longer than `patience`.
+    fn write_out(&mut self, patience: Duration) {
+        if self.dropped > 0 && self.lines.len() < BACKLOG_LIMIT {
+            let dropped = mem::take(&mut self.dropped);
             let line = format!("WARNING:  {dropped} access log lines were dropped\n");
-            buffer.lines.extend_from_slice(line.as_bytes());
+            self.lines.extend_from_slice(line.as_bytes());
         }
         let mut written = 0;
-        while let Some(rest) = buffer.lines.get(written..).filter(|rest| !rest.is_empty()) {
-            let piece = rest.get(..PIPE_BUF).unwrap_or(rest);
-            if !self.is_writable(patience) {
+        while let Some(rest) = self.lines.get(written..).filter(|rest| !rest.is_empty()) {
+            let piece = if self.is_file { rest } else { pipe_piece(rest) };
+            if !is_writable(&self.fd, patience) {
                 break;
             }
             match rustix::io::write(&self.fd, piece) {
@@ -131,20 +168,39 @@ impl Sink {
                 Err(rustix::io::Errno::AGAIN) => break,
                 // Nobody will ever read it (EPIPE), or the disk is full: the lines are lost,
                 // serving goes on.
-                Err(_) => written = buffer.lines.len(),
+                Err(_) => written = self.lines.len(),
             }
         }
-        buffer.lines.drain(..written);
-        if buffer.lines.is_empty() && buffer.lines.capacity() > 8 * BATCH {
-            buffer.lines = Vec::new();
+        self.lines.drain(..written);
+        if self.lines.is_empty() && self.lines.capacity() > 8 * BATCH {
+            self.lines = Vec::new();
         }
     }
+}
 
-    fn is_writable(&self, patience: Duration) -> bool {
-        let timeout = Timespec::try_from(patience).ok();
-        let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
-        matches!(poll(&mut fds, timeout.as_ref()), Ok(1..))
-    }
+/// Opens a file, or a named pipe: without waiting for its reader.
+fn append_to(path: &Path) -> io::Result<File> {
+    let no_waiting = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
+    File::options().append(true).create(true).custom_flags(no_waiting).open(path)
+}
+
+fn is_file(fd: &OwnedFd) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
+}
+
+/// What goes into a pipe at once: whole lines, unless one alone is longer than what fits for sure.
+fn pipe_piece(lines: &[u8]) -> &[u8] {
+    let Some(piece) = lines.get(..PIPE_BUF) else {
+        return lines;
+    };
+    let end = piece.iter().rposition(|byte| *byte == b'\n').map_or(PIPE_BUF, |last| last + 1);
+    piece.get(..end).unwrap_or(piece)
+}
+
+fn is_writable(fd: &OwnedFd, patience: Duration) -> bool {
+    let timeout = Timespec::try_from(patience).ok();
+    let mut fds = [PollFd::new(fd, PollFlags::OUT)];
+    matches!(poll(&mut fds, timeout.as_ref()), Ok(1..))
 }
 
 /// `INFO:     127.0.0.1:53062 - "GET /items?q=1 HTTP/1.1" 200 OK`
@@ -167,21 +223,28 @@ fn format_line(out: &mut Vec<u8>, record: &Record<'_>, colours: bool) {
     line.push_escaped(&request.method);
     line.push(" ");
     line.push_escaped(&request.target);
-    line.push(" HTTP/");
-    line.push(request.http_version);
+    if !request.is_websocket() {
+        line.push(" HTTP/");
+        line.push(request.http_version);
+    }
     if colours {
         line.push("\x1b[0m");
     }
     line.push("\" ");
     if colours {
         line.push(match status {
-            200..300 => "\x1b[32m",
+            101 | 200..300 => "\x1b[32m",
             300..400 => "\x1b[33m",
             _ => "\x1b[31m",
         });
     }
-    line.push(itoa::Buffer::new().format(*status));
-    if let Some(reason) = rsgi_protocol::http::response::reason_phrase(*status) {
+    if request.is_websocket() && *status == 101 {
+        line.push("[accepted]");
+    } else {
+        line.push(itoa::Buffer::new().format(*status));
+    }
+    let reason = rsgi_protocol::http::response::reason_phrase(*status);
+    if let Some(reason) = reason.filter(|_| !request.is_websocket()) {
         line.push(" ");
         line.push(reason);
     }
@@ -252,9 +315,55 @@ mod tests {
     }
 
     #[test]
+    fn only_whole_lines_go_into_a_pipe_at_once() {
+        let line = [b"x".repeat(999).as_slice(), b"\n"].concat();
+        let lines = line.repeat(10);
+        assert_eq!(pipe_piece(&lines).len(), 4000);
+        assert_eq!(pipe_piece(&line), line);
+        assert_eq!(pipe_piece(&b"x".repeat(5000)).len(), PIPE_BUF);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew_and_no_line_is_lost() {
+        let directory = std::env::temp_dir();
+        let name = |what| directory.join(format!("rsgi-access-{}-{what}", std::process::id()));
+        let (path, moved) = (name("now"), name("moved"));
+        let log = AccessLog::to_file(path.clone(), None).unwrap();
+        let write = |target| {
+            log.write(&Record { peer: &peer(), request: &request(target), status: 200 });
+        };
+        write("/before");
+        std::fs::rename(&path, &moved).unwrap();
+        write("/between");
+        log.reopen().unwrap();
+        write("/behind");
+        log.close();
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        let (old, new) = (read(&moved), read(&path));
+        for path in [path, moved] {
+            std::fs::remove_file(path).unwrap();
+        }
+        assert_eq!(old.lines().count(), 2, "{old}");
+        assert!(old.contains("/before") && old.contains("/between"), "{old}");
+        assert_eq!(new.lines().count(), 1, "{new}");
+        assert!(new.contains("/behind"), "{new}");
+    }
+
+    #[test]
+    fn a_websocket_is_accepted_or_has_a_status() {
+        for (status, end) in [(101, "[accepted]"), (403, "403"), (500, "500")] {
+            let mut out = Vec::new();
+            let request = request("/ws?a").of_websocket();
+            format_line(&mut out, &Record { peer: &peer(), request: &request, status }, false);
+            let expected = format!("INFO:     127.0.0.1:5000 - \"WebSocket /ws?a\" {end}\n");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn a_full_pipe_never_blocks_and_loss_is_counted() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let log = AccessLog::to_fd(writer.into(), false);
+        let log = AccessLog::to_fd(writer.into(), None, false);
         let (peer, request) = (peer(), request("/a/rather/long/path/to/fill/the/pipe"));
         for _ in 0..20_000 {
             log.write(&Record { peer: &peer, request: &request, status: 200 });

@@ -26,6 +26,11 @@ impl Deadline {
         self.at = at;
     }
 
+    /// Moves the deadline to `at` unless it is earlier already.
+    pub(crate) fn set_earlier(&mut self, at: Instant) {
+        self.at = Some(self.at.map_or(at, |before| before.min(at)));
+    }
+
     /// Whether there is no deadline.
     pub fn is_unset(&self) -> bool {
         self.at.is_none()

@@ -35,7 +35,8 @@ pub enum Received {
         /// Whether more follows.
         more: More,
     },
-    /// `http.disconnect`: the client has gone, or the response is complete.
+    /// `http.disconnect`: the client has gone, the response is complete, or the server stops and
+    /// has waited long enough for this response to end.
     Disconnect,
 }
 
@@ -78,8 +79,20 @@ pub struct RequestLine {
     pub method: Box<str>,
     /// The target as the client sent it, without a query's separator where there is no query.
     pub target: Box<str>,
-    /// `1.0` or `1.1`.
+    /// `1.0` or `1.1`; empty for a WebSocket.
     pub http_version: &'static str,
+}
+
+impl RequestLine {
+    /// The line of a request that asks for a WebSocket, in uvicorn's wording.
+    pub(crate) fn of_websocket(self) -> Self {
+        Self { method: "WebSocket".into(), http_version: "", ..self }
+    }
+
+    /// Whether the request asks for a WebSocket.
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.http_version.is_empty()
+    }
 }
 
 /// One request and its response.
@@ -146,11 +159,14 @@ enum Link {
     Up,
     /// It has said that it sends no more, and may have gone: only writing to it would tell.
     HalfClosed,
+    /// It is, but the server stops: `receive()` says that it has gone, so that the application ends
+    /// what it is at; what is sent until then still leaves.
+    Ending,
     Down,
 }
 
 /// Where the connection's task is.
-enum Driver {
+pub(crate) enum Driver {
     /// Calling the application right now: it looks for itself when the call comes back.
     Inside,
     /// Wants to be told.
@@ -161,9 +177,9 @@ enum Driver {
 
 /// A connection that can be told of something to write.
 #[derive(Clone)]
-struct Listener {
-    waker: Waker,
-    outlet: Weak<dyn Outlet>,
+pub(crate) struct Listener {
+    pub(crate) waker: Waker,
+    pub(crate) outlet: Weak<dyn Outlet>,
 }
 
 /// Where a response leaves.
@@ -275,7 +291,7 @@ impl Exchange {
         }
         match link {
             Link::Up => {}
-            Link::Down => return Poll::Ready(Received::Disconnect),
+            Link::Ending | Link::Down => return Poll::Ready(Received::Disconnect),
             Link::HalfClosed => {
                 // Nothing else can come any more, so this is what there is to receive.
                 let waiting = state.go_down();
@@ -479,6 +495,23 @@ impl Exchange {
         }
     }
 
+    /// The server stops, and the application is to end its response: `receive()` says
+    /// `http.disconnect` from now on.
+    pub(crate) fn ask_to_end(&self) {
+        let mut state = self.lock();
+        if state.link == Link::Up {
+            state.link = Link::Ending;
+            let receivers = mem::take(&mut state.receivers);
+            drop(state);
+            receivers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Whether the server has asked for the end of the response.
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        self.lock().link == Link::Ending
+    }
+
     /// Everything that can leave now. Nothing while a response has a head and no body message yet.
     pub(crate) fn take(&self) -> Output {
         let mut state = self.lock();
@@ -504,6 +537,11 @@ impl Exchange {
             senders.into_iter().for_each(Waker::wake);
         }
         output
+    }
+
+    /// Has the connection look at this exchange, in its own time.
+    pub(crate) fn wake(&self) {
+        self.lock().wake_connection();
     }
 
     /// How the application's call ended, if it has.
@@ -541,7 +579,7 @@ impl State {
 
 impl Listener {
     /// Lets the connection write at once, and has it look at the rest in its own time.
-    fn write_now(self) -> bool {
+    pub(crate) fn write_now(self) -> bool {
         let outlet = self.outlet.upgrade();
         let mut cx = Context::from_waker(&self.waker);
         let written = outlet.map_or(Written::Busy, |outlet| outlet.write_now(&mut cx));

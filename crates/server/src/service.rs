@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -16,10 +16,12 @@ use tokio::time::Instant;
 
 use crate::access_log::{AccessLog, Record};
 use crate::date::DateLine;
-use crate::exchange::{Exchange, RequestLine};
+use crate::exchange::{Exchange, Outcome, RequestLine};
+use crate::live::LiveRequests;
 use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
 use crate::tls::TlsInfo;
+use crate::websocket::{WebSocket, WebSocketOptions};
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
 /// in Rust.
@@ -35,6 +37,12 @@ pub trait App: Send + Sync + 'static {
     /// borrowed from the connection's buffer; whatever is needed later has to be copied. The
     /// application must call [`Exchange::finish`] in the end, from here or later.
     fn call(&self, connection: &Self::Connection, request: &Request<'_>, exchange: &Arc<Exchange>);
+
+    /// Starts the application on one WebSocket, in the same way; it must call
+    /// [`WebSocket::finish`] in the end. An application that knows no WebSockets fails.
+    fn websocket(&self, _: &Self::Connection, _: &Request<'_>, websocket: &Arc<WebSocket>) {
+        websocket.finish(Outcome::Failed);
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -93,6 +101,14 @@ pub trait Telemetry: Send + Sync + 'static {
     fn request_started(&self, in_flight: u32, now: Instant);
     /// A response ended at `now`. `status` is 0 where none was sent.
     fn request_finished(&self, in_flight: u32, status: u16, duration: Duration, now: Instant);
+    /// The server answered a request by itself, which did not reach the application.
+    fn request_refused(&self, _status: u16) {}
+    /// So much was read from a client.
+    fn bytes_read(&self, _count: usize) {}
+    /// So much was written to a client.
+    fn bytes_written(&self, _count: usize) {}
+    /// A message came in on a WebSocket.
+    fn message_received(&self) {}
 }
 
 /// Telemetry that nobody reads.
@@ -120,6 +136,8 @@ pub struct Options {
     pub head_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub keep_alive_timeout: Duration,
+    /// How WebSockets are served; `None` where a request for one is like any other.
+    pub websocket: Option<WebSocketOptions>,
     /// Whether responses carry `date`.
     pub date: bool,
     /// Whole field lines (`name: value CRLF`) for every response: `server` and the user's own.
@@ -128,16 +146,28 @@ pub struct Options {
     pub extra_fields: Vec<u8>,
 }
 
+/// How long a connection without a request stays open once a drain has begun: its next request may
+/// be on the way already, and closing would lose it. It is answered, with `connection: close`.
+///
+/// Far above what a busy client takes from a response to its next request, and below what somebody
+/// who waits for the stop finds long.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How far a shutdown has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum DrainPhase {
     /// Serving.
     Serving = 0,
-    /// No new connections; requests in flight finish, idle connections are closed.
-    Draining = 1,
+    /// Serving, also new connections; every response says `connection: close`.
+    Announcing = 1,
+    /// No new connections; requests in flight finish, and so does one more on each connection if it
+    /// comes within [`DRAIN_PATIENCE`].
+    Draining = 2,
+    /// Applications whose response has begun and does not end are told that nobody listens.
+    EndingStreams = 3,
     /// Every connection is cut.
-    Cut = 2,
+    Cut = 4,
 }
 
 /// What all connections share.
@@ -150,7 +180,9 @@ pub struct Service<A> {
     pub(crate) date: DateLine,
     telemetry: Arc<dyn Telemetry>,
     phase: AtomicU8,
+    draining_since: OnceLock<Instant>,
     in_flight: AtomicU32,
+    live: Arc<LiveRequests>,
     connections: Mutex<Slab<Option<Waker>>>,
     emptied: Notify,
 }
@@ -177,7 +209,9 @@ impl<A: App> Service<A> {
             date: DateLine::default(),
             telemetry,
             phase: AtomicU8::new(DrainPhase::Serving as u8),
+            draining_since: OnceLock::new(),
             in_flight: AtomicU32::new(0),
+            live: Arc::default(),
             connections: Mutex::new(Slab::new()),
             emptied: Notify::new(),
         })
@@ -187,17 +221,27 @@ impl<A: App> Service<A> {
     pub fn phase(&self) -> DrainPhase {
         match self.phase.load(Ordering::Relaxed) {
             0 => DrainPhase::Serving,
-            1 => DrainPhase::Draining,
+            1 => DrainPhase::Announcing,
+            2 => DrainPhase::Draining,
+            3 => DrainPhase::EndingStreams,
             _ => DrainPhase::Cut,
         }
     }
 
     /// Goes on to `phase` and tells every connection. Never goes back.
     pub fn advance(&self, phase: DrainPhase) {
+        if phase >= DrainPhase::Draining {
+            self.draining_since.get_or_init(Instant::now);
+        }
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
         let wakers: Vec<Waker> =
             self.connections().iter().filter_map(|(_, waker)| waker.clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Until when a connection without a request may stay; `None` while serving.
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
+        self.draining_since.get().and_then(|since| since.checked_add(DRAIN_PATIENCE))
     }
 
     /// Waits until no connection is open.
@@ -219,6 +263,11 @@ impl<A: App> Service<A> {
     /// How many requests wait for the end of their response.
     pub fn requests_in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Which requests those are.
+    pub fn live_requests(&self) -> &Arc<LiveRequests> {
+        &self.live
     }
 
     /// The access log.
@@ -243,6 +292,10 @@ impl<A: App> Service<A> {
         }
     }
 
+    pub(crate) fn telemetry(&self) -> &Arc<dyn Telemetry> {
+        &self.telemetry
+    }
+
     pub(crate) fn may_accept(&self) -> bool {
         self.telemetry.may_accept()
     }
@@ -256,6 +309,14 @@ impl<A: App> Service<A> {
         let in_flight = self.in_flight.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
         let duration = now.saturating_duration_since(started);
         self.telemetry.request_finished(in_flight, status, duration, now);
+    }
+
+    pub(crate) fn request_refused(&self, status: u16) {
+        self.telemetry.request_refused(status);
+    }
+
+    pub(crate) fn message_received(&self) {
+        self.telemetry.message_received();
     }
 
     /// The `date` line for the moment `now`.

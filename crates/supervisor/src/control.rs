@@ -6,8 +6,12 @@
 //! if it had been told to.
 //!
 //! ```text
-//! supervisor -> worker   setup (with a memfd that holds the settings), update (the same), drain, quit
-//! worker -> supervisor   ready, failed { message }, recycle
+//! supervisor -> worker   setup (with a memfd that holds the settings), update (the same), announce, drain,
+//!                        quit, reopen_logs
+//! worker -> supervisor   ready, failed { message }, recycle { served, limit }, blocked { for_ms }
+//!
+//! supervisor -> template   setup, then fork { slot, index } (with the worker's end of a new channel)
+//! template -> supervisor   ready, failed { message }, forked { slot, pid }, not_forked { slot, message }
 //! ```
 //!
 //! Messages are small JSON documents. The settings, which have no limit, travel beside their
@@ -19,6 +23,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -38,10 +43,14 @@ const MESSAGE_LIMIT: usize = 6 * FAILURE_LIMIT + 1024;
 pub enum Order {
     /// Go on with these settings, as far as they can change in a running worker.
     Update(serde_json::Value),
+    /// Go on serving, but let every response say that its connection ends with it.
+    Announce,
     /// Finish what is running, take nothing new, then exit with 0.
     Drain,
     /// Exit now.
     Quit,
+    /// Open the log files anew: somebody has moved them away.
+    ReopenLogs,
     /// The supervisor is dead: do as for [`Order::Drain`]. Repeats itself for ever.
     SupervisorGone,
 }
@@ -54,8 +63,15 @@ pub(crate) enum ToWorker {
     Setup,
     /// New settings are in the memfd that comes with this message.
     Update,
+    Announce,
     Drain,
     Quit,
+    /// To a template: fork a worker, whose end of a channel comes with this message.
+    Fork {
+        slot: usize,
+        index: usize,
+    },
+    ReopenLogs,
 }
 
 /// A message from the worker.
@@ -63,8 +79,37 @@ pub(crate) enum ToWorker {
 #[serde(tag = "report", rename_all = "snake_case")]
 pub(crate) enum Report {
     Ready,
-    Failed { message: String },
-    Recycle,
+    Failed {
+        message: String,
+    },
+    Recycle {
+        served: u64,
+        limit: u64,
+    },
+    Blocked {
+        for_ms: u64,
+    },
+    /// Of a template: the worker exists.
+    Forked {
+        slot: usize,
+        pid: u32,
+    },
+    /// Of a template: it does not.
+    NotForked {
+        slot: usize,
+        message: String,
+    },
+}
+
+/// A worker that a template is to fork.
+#[derive(Debug)]
+pub struct Fork {
+    /// The worker's slot on the scoreboard.
+    pub slot: usize,
+    /// The worker's number, 0 to N-1.
+    pub index: usize,
+    /// The worker's channel to the supervisor.
+    pub control: WorkerControl,
 }
 
 /// One message as it came, or the end.
@@ -101,7 +146,8 @@ impl WorkerControl {
             (ToWorker::Setup, Some(settings)) => read_settings(settings),
             (ToWorker::Setup, None) => Err(invalid("settings are missing from the set-up message")),
             (ToWorker::Update, _) => Err(invalid("an update came before the settings")),
-            (ToWorker::Drain | ToWorker::Quit, _) => Err(io::ErrorKind::UnexpectedEof.into()),
+            (ToWorker::Fork { .. }, _) => Err(invalid("the set-up message is missing")),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -116,11 +162,39 @@ impl WorkerControl {
                     let settings = attached.ok_or_else(|| invalid("an update is empty"))?;
                     read_settings(settings).map(|settings| Some(Order::Update(settings)))
                 }
+                ToWorker::Announce => Ok(Some(Order::Announce)),
                 ToWorker::Drain => Ok(Some(Order::Drain)),
                 ToWorker::Quit => Ok(Some(Order::Quit)),
+                ToWorker::ReopenLogs => Ok(Some(Order::ReopenLogs)),
                 ToWorker::Setup => Err(invalid("settings came twice")),
+                ToWorker::Fork { .. } => Err(invalid("only a template forks")),
             },
         }
+    }
+
+    /// As a template, waits for the next worker to fork. `None` once there will be no more.
+    pub fn receive_fork_blocking(&self) -> io::Result<Option<Fork>> {
+        let Received::Message(bytes, attached) = receive(self.as_fd(), RecvFlags::empty())? else {
+            return Ok(None);
+        };
+        match (serde_json::from_slice(&bytes)?, attached) {
+            (ToWorker::Fork { slot, index }, Some(control)) => {
+                Ok(Some(Fork { slot, index, control: Self::new(control)? }))
+            }
+            (ToWorker::Fork { .. }, None) => Err(invalid("the worker's channel is missing")),
+            (ToWorker::Setup, _) => Err(invalid("settings came twice")),
+            _ => Ok(None),
+        }
+    }
+
+    /// As a template, tells the supervisor that a worker exists.
+    pub fn forked(&self, slot: usize, pid: u32) -> io::Result<()> {
+        send(self.as_fd(), &Report::Forked { slot, pid }, None)
+    }
+
+    /// As a template, tells the supervisor that a worker could not be forked.
+    pub fn not_forked(&self, slot: usize, message: &str) -> io::Result<()> {
+        send(self.as_fd(), &Report::NotForked { slot, message: message.to_owned() }, None)
     }
 
     /// Tells the supervisor that this worker takes connections.
@@ -139,9 +213,17 @@ impl WorkerControl {
         send(self.as_fd(), &Report::Failed { message }, None)
     }
 
-    /// Asks to be replaced; the worker serves on until it is told to drain.
-    pub fn recycle(&self) -> io::Result<()> {
-        send(self.as_fd(), &Report::Recycle, None)
+    /// Asks to be replaced after `served` requests of about `limit`; the worker serves on until it
+    /// is told to drain.
+    pub fn recycle(&self, served: u64, limit: u64) -> io::Result<()> {
+        send(self.as_fd(), &Report::Recycle { served, limit }, None)
+    }
+
+    /// Tells the supervisor that the event loop has not moved for longer than it may. For any
+    /// thread.
+    pub fn blocked(&self, duration: Duration) -> io::Result<()> {
+        let for_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        send(self.as_fd(), &Report::Blocked { for_ms }, None)
     }
 }
 
@@ -181,6 +263,11 @@ impl SupervisorControl {
 
     pub(crate) fn send_order(&self, order: &ToWorker) -> io::Result<()> {
         send(self.as_fd(), order, None)
+    }
+
+    /// Asks a template for a worker, whose end of a new channel is `control`.
+    pub(crate) fn send_fork(&self, slot: usize, index: usize, control: &OwnedFd) -> io::Result<()> {
+        send(self.as_fd(), &ToWorker::Fork { slot, index }, Some(control.as_fd()))
     }
 
     /// The next report. One that cannot be read is an error, and the next call goes on after it.
@@ -338,8 +425,10 @@ mod tests {
     fn orders_arrive_in_order() {
         let (supervisor, worker) = channel();
         supervisor.send_order(&ToWorker::Drain).unwrap();
+        supervisor.send_order(&ToWorker::ReopenLogs).unwrap();
         supervisor.send_order(&ToWorker::Quit).unwrap();
         assert_eq!(worker.try_receive().unwrap(), Some(Order::Drain));
+        assert_eq!(worker.try_receive().unwrap(), Some(Order::ReopenLogs));
         assert_eq!(worker.try_receive().unwrap(), Some(Order::Quit));
         assert_eq!(worker.try_receive().unwrap(), None);
     }
@@ -378,11 +467,15 @@ mod tests {
     fn reports_arrive_and_then_the_end() {
         let (supervisor, worker) = channel();
         worker.ready().unwrap();
-        worker.recycle().unwrap();
+        worker.recycle(7, 5).unwrap();
+        worker.blocked(Duration::from_secs(30)).unwrap();
         worker.failed("no module named `x`").unwrap();
         drop(worker);
         assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Ready));
-        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Recycle));
+        let recycle = Report::Recycle { served: 7, limit: 5 };
+        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(recycle));
+        let blocked = Report::Blocked { for_ms: 30_000 };
+        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(blocked));
         let message = "no module named `x`".to_owned();
         assert_eq!(
             supervisor.try_receive().unwrap(),
@@ -413,6 +506,34 @@ mod tests {
         worker.ready().unwrap();
         assert!(supervisor.try_receive().is_err());
         assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(Report::Ready));
+    }
+
+    #[test]
+    fn a_template_is_asked_for_workers_and_answers() {
+        let (supervisor, template) = channel();
+        let (for_worker, workers_end) = pair().unwrap();
+        supervisor.send_fork(3, 1, &workers_end).unwrap();
+        drop(workers_end);
+        let fork = template.receive_fork_blocking().unwrap().unwrap();
+        assert_eq!((fork.slot, fork.index), (3, 1));
+        fork.control.ready().unwrap();
+        assert_eq!(for_worker.try_receive().unwrap(), FromWorker::Report(Report::Ready));
+        template.forked(3, 4711).unwrap();
+        template.not_forked(4, "no memory").unwrap();
+        let forked = Report::Forked { slot: 3, pid: 4711 };
+        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(forked));
+        let not_forked = Report::NotForked { slot: 4, message: "no memory".into() };
+        assert_eq!(supervisor.try_receive().unwrap(), FromWorker::Report(not_forked));
+        drop(supervisor);
+        assert!(template.receive_fork_blocking().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_worker_does_not_fork() {
+        let (supervisor, worker) = channel();
+        let (_ours, theirs) = pair().unwrap();
+        supervisor.send_fork(0, 0, &theirs).unwrap();
+        assert!(worker.try_receive().is_err());
     }
 
     #[test]

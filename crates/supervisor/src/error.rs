@@ -72,6 +72,91 @@ pub enum BindError {
     },
 }
 
+/// The pid file could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PidFileError {
+    /// It names another process that runs.
+    #[error("process {pid} of the pid file still runs, stop it or remove the file: `{}`", path.display())]
+    Running {
+        /// The file.
+        path: PathBuf,
+        /// The process.
+        pid: i32,
+    },
+    /// It has something else in it than a process number.
+    #[error("the file exists and is no pid file, remove it or choose another: `{}`", path.display())]
+    NotAPidFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else.
+    #[error("cannot write the pid file `{}`: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The process could not become the user that it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// No such user.
+    #[error("there is no such user: `{user}`")]
+    NoUser {
+        /// The user as configured.
+        user: String,
+    },
+    /// No such group.
+    #[error("there is no such group: `{group}`")]
+    NoGroup {
+        /// The group as configured.
+        group: String,
+    },
+    /// A number that nobody has, and no group beside it.
+    #[error("the user has no entry that says its group, add --group: `{user}`")]
+    NoGroupOf {
+        /// The user as configured.
+        user: String,
+    },
+    /// The user data base cannot be read.
+    #[error("cannot look up `{account}`: {source}")]
+    Lookup {
+        /// The user or group as configured.
+        account: String,
+        /// What the system said.
+        source: nix::Error,
+    },
+    /// What was made for the user cannot be given to it.
+    #[error(
+        "cannot give the Unix sockets and the pid file to user {uid} and group {gid}: {source}"
+    )]
+    Give {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused.
+    #[error(
+        "cannot become user {uid} and group {gid}, start as root (or with CAP_SETUID and CAP_SETGID) or leave out \
+         --user and --group: {source}"
+    )]
+    Assume {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+        /// What the system said.
+        source: nix::Error,
+    },
+}
+
 /// A process that should be a worker was not given what a worker needs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@
 //! | 0 | stopped because a signal asked for it, however long the workers took |
 //! | 1 | the workers died faster than they could be replaced, or the supervisor itself failed |
 //! | 2 | the command line or a setting is wrong |
-//! | 3 | start-up failed: no worker ever became ready, or an address could not be bound |
+//! | 3 | start-up failed: no worker ever became ready, or what it needs could not be had |
 //!
 //! A stop that had to kill workers is still 0: it was asked for, the log says what was cut off,
 //! and a service manager must not count every deployment with one open WebSocket as a failure.

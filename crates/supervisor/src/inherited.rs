@@ -17,6 +17,9 @@ use crate::sys::descriptor::adopt;
 /// The environment variable that makes a process a worker.
 pub const WORKER_VARIABLE: &str = "RSGI_WORKER";
 
+/// The environment variable that makes such a process something else than a worker.
+pub const ROLE_VARIABLE: &str = "RSGI_ROLE";
+
 /// The value of [`WORKER_VARIABLE`], as JSON.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Passed {

@@ -4,25 +4,44 @@
 //! [`run`] for its loop and [`policy`] for its decisions, which are a pure function. A worker finds
 //! what it was given through [`Inherited`].
 //!
-//! Owns: process life, signals, listening sockets, shared counters, exit codes. Must not know:
-//! HTTP, ASGI or Python; a worker is a command line.
+//! Owns: process life, signals, listening sockets, shared counters, the admin listener, exit codes.
+//! Must not know: the application's HTTP, ASGI or Python; a worker is a command line.
 
+mod admin;
+mod capacity;
 mod control;
 mod error;
 pub mod exit;
+mod histogram;
+mod hooks;
+mod identity;
 mod inherited;
+mod memory;
+mod on_start;
+mod pid_file;
 pub mod policy;
+mod preload;
 mod run;
 mod scoreboard;
+mod service_manager;
+mod settings;
 mod signals;
+mod silence;
 mod sockets;
 mod spawn;
+mod status;
 mod sys;
+mod totals;
 
-pub use control::{Order, WorkerControl};
-pub use error::{BindError, InheritError};
-pub use inherited::{Inherited, WORKER_VARIABLE};
-pub use run::{SupervisorOptions, Updates, run};
-pub use scoreboard::{LATENCY_BUCKETS, MAX_SLOTS, Phase, Scoreboard, Slot, monotonic_ns};
+pub use admin::client::{Answer, AskError, ask};
+pub use control::{Fork, Order, WorkerControl};
+pub use error::{BindError, IdentityError, InheritError, PidFileError};
+pub use hooks::Hooks;
+pub use identity::Identity;
+pub use inherited::{Inherited, ROLE_VARIABLE, WORKER_VARIABLE};
+pub use pid_file::PidFile;
+pub use run::{MEMORY_INTERVAL, SupervisorOptions, Updates, run};
+pub use scoreboard::{MAX_SLOTS, Phase, Scoreboard, Slot, Version, monotonic_ns};
+pub use service_manager::ServiceManager;
 pub use sockets::{Listener, ListenerKind, activated, bind_all};
 pub use spawn::WorkerCommand;

@@ -12,15 +12,17 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
+use crate::histogram::{Durations, Histogram};
 use crate::sys::shared::SharedSlots;
 
 /// Bytes of one slot: a page, so that a worker's counters share no cache line with another's.
 pub(crate) const SLOT_SIZE: usize = 4096;
 /// The most slots a scoreboard can have, so the most worker processes alive at one time.
 pub const MAX_SLOTS: usize = 256;
-/// Buckets of the latency histogram; their limits are the writer's choice.
-pub const LATENCY_BUCKETS: usize = 32;
+/// A loop that makes no progress for this long has stalled: everybody on it has waited noticeably.
+pub(crate) const STALL_NS: u64 = 100_000_000;
 /// Status classes 1xx to 5xx.
 const CLASSES: usize = 5;
 
@@ -68,6 +70,30 @@ struct Identity {
     pid: AtomicU32,
     generation: AtomicU32,
     phase: AtomicU32,
+    /// Of this package and of the interpreter, see [`Version`]; 0 before the worker has said it.
+    versions: [AtomicU64; 2],
+}
+
+/// Major, minor and patch number of what a worker runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub [u16; 3]);
+
+impl Version {
+    fn from_number(number: u64) -> Option<Self> {
+        let [_, parts @ ..] = [48, 32, 16, 0].map(|shift| (number >> shift & 0xffff) as u16);
+        (number != 0).then_some(Self(parts))
+    }
+
+    fn number(self) -> u64 {
+        self.0.iter().fold(0, |number, part| number << 16 | u64::from(*part))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [major, minor, patch] = self.0;
+        write!(f, "{major}.{minor}.{patch}")
+    }
 }
 
 #[repr(C)]
@@ -81,8 +107,18 @@ struct Totals {
     accepted: AtomicU64,
     requests: AtomicU64,
     responses: [AtomicU64; CLASSES],
+    unanswered: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    stalls: AtomicU64,
+    stalled_ns: AtomicU64,
+}
+
+/// What the watchdog thread of the worker and the supervisor have to say to each other.
+#[repr(C)]
+struct Watch {
+    seen_ns: AtomicU64,
+    dumps_wanted: AtomicU64,
 }
 
 /// The numbers of one worker.
@@ -93,15 +129,17 @@ struct Totals {
 pub struct Slot {
     identity: Line<Identity>,
     running_since_ns: Line<AtomicU64>,
+    watch: Line<Watch>,
     load: Line<Load>,
     totals: Line<Totals>,
-    latency: Line<[AtomicU64; LATENCY_BUCKETS]>,
+    latency: Line<Histogram>,
+    queue: Line<Histogram>,
 }
 
 const _: () = assert!(size_of::<Slot>() == SLOT_SIZE, "a slot is exactly one page");
 
 /// Adds with one writer: a plain load and store.
-fn add(counter: &AtomicU64, amount: u64) {
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
@@ -143,12 +181,49 @@ impl Slot {
 
     /// The loop runs since `now_ns`: it unparked, or ended one turn and began the next.
     pub fn set_running(&self, now_ns: u64) {
+        let before = self.running_since_ns();
+        let stretch = now_ns.saturating_sub(before);
+        // Nobody waits for a worker that is not ready yet.
+        if before != 0 && stretch >= STALL_NS && self.phase() != Phase::Starting {
+            add(&self.totals.0.stalls, 1);
+            add(&self.totals.0.stalled_ns, stretch);
+        }
         self.running_since_ns.0.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// How often the loop made no progress for a tenth of a second or more.
+    pub fn stalls_total(&self) -> u64 {
+        self.totals.0.stalls.load(Ordering::Relaxed)
+    }
+
+    /// How long all of that took together.
+    pub fn stalled_ns_total(&self) -> u64 {
+        self.totals.0.stalled_ns.load(Ordering::Relaxed)
     }
 
     /// The loop is about to sleep in the kernel.
     pub fn set_parked(&self) {
         self.running_since_ns.0.store(0, Ordering::Relaxed);
+    }
+
+    /// When the worker's watchdog was last seen ([`monotonic_ns`]); 0 if it has not begun.
+    pub fn watchdog_seen_ns(&self) -> u64 {
+        self.watch.0.seen_ns.load(Ordering::Relaxed)
+    }
+
+    /// The watchdog runs. For its own thread.
+    pub fn set_watchdog_seen(&self, now_ns: u64) {
+        self.watch.0.seen_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// How often the supervisor has asked for the stacks of this worker.
+    pub fn dumps_wanted(&self) -> u64 {
+        self.watch.0.dumps_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Asks the watchdog for the stacks of its process. For the supervisor.
+    pub(crate) fn want_dump(&self) {
+        add(&self.watch.0.dumps_wanted, 1);
     }
 
     /// Open connections.
@@ -183,11 +258,19 @@ impl Slot {
         take_one(&self.load.0.requests_in_flight);
     }
 
-    /// A response with this status was sent. A number outside 100 to 599 is not counted.
+    /// A request ended with this status, 0 for none. Another number outside 100 to 599 is not
+    /// counted.
     pub fn response_sent(&self, status: u16) {
-        if let Some(counter) = self.class(status / 100) {
+        if status == 0 {
+            add(&self.totals.0.unanswered, 1);
+        } else if let Some(counter) = self.class(status / 100) {
             add(counter, 1);
         }
+    }
+
+    /// Requests that ended without a response so far: the client left, or the server stopped.
+    pub fn unanswered_total(&self) -> u64 {
+        self.totals.0.unanswered.load(Ordering::Relaxed)
     }
 
     /// Connections accepted so far.
@@ -229,16 +312,36 @@ impl Slot {
         add(&self.totals.0.bytes_out, bytes);
     }
 
-    /// Requests counted in one bucket of the latency histogram; 0 for a bucket that is not there.
-    pub fn latency_total(&self, bucket: usize) -> u64 {
-        self.latency.0.get(bucket).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    /// Counts how long a request took.
+    pub fn count_latency(&self, duration: Duration) {
+        self.latency.0.record(duration);
     }
 
-    /// Counts a request in a bucket; one past the end counts in the last.
-    pub fn count_latency(&self, bucket: usize) {
-        if let Some(counter) = self.latency.0.get(bucket.min(LATENCY_BUCKETS - 1)) {
-            add(counter, 1);
-        }
+    pub(crate) fn latency(&self) -> Durations {
+        self.latency.0.read()
+    }
+
+    /// Counts how long a request waited until the application was called.
+    pub fn count_queue(&self, duration: Duration) {
+        self.queue.0.record(duration);
+    }
+
+    pub(crate) fn queue(&self) -> Durations {
+        self.queue.0.read()
+    }
+
+    /// Writes what the worker runs: the version of this package, and of the interpreter.
+    pub fn set_versions(&self, package: Version, interpreter: Version) {
+        let [own, runtime] = &self.identity.0.versions;
+        own.store(package.number(), Ordering::Relaxed);
+        runtime.store(interpreter.number(), Ordering::Relaxed);
+    }
+
+    /// What the worker runs, if it has said so.
+    pub(crate) fn versions(&self) -> Option<[Version; 2]> {
+        let [package, interpreter] = &self.identity.0.versions;
+        let read = |number: &AtomicU64| Version::from_number(number.load(Ordering::Relaxed));
+        Some([read(package)?, read(interpreter)?])
     }
 
     /// Gives the slot to a new worker: every number back to zero, then `Starting`.
@@ -257,18 +360,38 @@ impl Slot {
 
     fn clear(&self) {
         self.set_phase(Phase::Empty);
-        let Totals { accepted, requests, responses, bytes_in, bytes_out } = &self.totals.0;
+        let Totals {
+            accepted,
+            requests,
+            responses,
+            unanswered,
+            bytes_in,
+            bytes_out,
+            stalls,
+            stalled_ns,
+        } = &self.totals.0;
         let Load { connections, requests_in_flight } = &self.load.0;
         let single = [
             accepted,
             requests,
+            unanswered,
             bytes_in,
             bytes_out,
+            stalls,
+            stalled_ns,
             connections,
             requests_in_flight,
             &self.running_since_ns.0,
+            &self.watch.0.seen_ns,
+            &self.watch.0.dumps_wanted,
         ];
-        for counter in single.into_iter().chain(responses).chain(&self.latency.0) {
+        for counter in single
+            .into_iter()
+            .chain(responses)
+            .chain(self.latency.0.counters())
+            .chain(self.queue.0.counters())
+            .chain(&self.identity.0.versions)
+        {
             counter.store(0, Ordering::Relaxed);
         }
         self.set_pid(0);
@@ -359,7 +482,7 @@ mod tests {
         theirs.slot(1).connection_opened();
         theirs.slot(1).request_started();
         theirs.slot(1).response_sent(404);
-        theirs.slot(1).count_latency(7);
+        theirs.slot(1).count_latency(Duration::from_micros(100));
         theirs.slot(1).set_running(42);
         theirs.slot(1).set_phase(Phase::Ready);
 
@@ -367,7 +490,7 @@ mod tests {
         assert_eq!(ours.slot(1).accepted_total(), 1);
         assert_eq!(ours.slot(1).requests_in_flight(), 1);
         assert_eq!(ours.slot(1).responses_total(4), 1);
-        assert_eq!(ours.slot(1).latency_total(7), 1);
+        assert_eq!(ours.slot(1).latency().buckets[7], 1);
         assert_eq!(ours.slot(1).running_since_ns(), 42);
         assert_eq!(ours.slot(1).phase(), Phase::Ready);
         assert_eq!(ours.slot(0).connections(), 0);
@@ -381,22 +504,49 @@ mod tests {
         slot.set_pid(99);
         slot.connection_opened();
         slot.request_started();
-        for status in [100, 200, 300, 400, 500] {
+        for status in [0, 100, 200, 300, 400, 500] {
             slot.response_sent(status);
         }
         slot.add_bytes_in(10);
         slot.add_bytes_out(20);
+        slot.set_phase(Phase::Ready);
         slot.set_running(5);
-        slot.count_latency(usize::MAX);
+        slot.set_watchdog_seen(6);
+        slot.want_dump();
+        slot.set_running(5 + STALL_NS);
+        slot.count_latency(Duration::MAX);
+        slot.count_queue(Duration::from_micros(1));
+        slot.set_versions(Version([0, 1, 2]), Version([3, 13, 1]));
+        let shown = slot.versions().map(|versions| versions.map(|version| version.to_string()));
+        assert_eq!(shown, Some(["0.1.2".to_owned(), "3.13.1".to_owned()]));
 
         slot.assign(7);
 
         assert_eq!((slot.pid(), slot.generation(), slot.phase()), (0, 7, Phase::Starting));
         assert_eq!(slot.connections() + slot.requests_in_flight() + slot.running_since_ns(), 0);
-        assert_eq!(slot.accepted_total() + slot.requests_total(), 0);
-        assert_eq!(slot.bytes_in_total() + slot.bytes_out_total(), 0);
-        assert_eq!((1..=5).map(|class| slot.responses_total(class)).sum::<u64>(), 0);
-        assert_eq!((0..LATENCY_BUCKETS).map(|bucket| slot.latency_total(bucket)).sum::<u64>(), 0);
+        assert_eq!(slot.watchdog_seen_ns() + slot.dumps_wanted(), 0);
+        assert_eq!(crate::totals::Totals::of(slot), crate::totals::Totals::default());
+        assert_eq!(slot.versions(), None);
+    }
+
+    #[test]
+    fn only_long_stretches_without_progress_of_a_worker_that_serves_are_stalls() {
+        let board = Scoreboard::create(1).unwrap();
+        let slot = board.slot(0);
+        let stalls = |phase, stretch| {
+            slot.set_phase(phase);
+            slot.set_running(1);
+            let before = (slot.stalls_total(), slot.stalled_ns_total());
+            slot.set_running(1 + stretch);
+            slot.set_parked();
+            slot.set_running(1 + 10 * stretch); // asleep until then
+            slot.set_parked();
+            (slot.stalls_total() - before.0, slot.stalled_ns_total() - before.1)
+        };
+        assert_eq!(stalls(Phase::Starting, STALL_NS), (0, 0));
+        assert_eq!(stalls(Phase::Ready, STALL_NS - 1), (0, 0));
+        assert_eq!(stalls(Phase::Ready, STALL_NS), (1, STALL_NS));
+        assert_eq!(stalls(Phase::Draining, 3 * STALL_NS), (1, 3 * STALL_NS));
     }
 
     #[test]
@@ -411,13 +561,12 @@ mod tests {
     #[test]
     fn impossible_statuses_and_buckets_are_harmless() {
         let board = Scoreboard::create(1).unwrap();
-        for status in [0, 99, 600, u16::MAX] {
+        for status in [1, 99, 600, u16::MAX] {
             board.slot(0).response_sent(status);
         }
-        board.slot(0).count_latency(LATENCY_BUCKETS);
+        board.slot(0).count_latency(Duration::MAX);
         assert_eq!((0..=9).map(|class| board.slot(0).responses_total(class)).sum::<u64>(), 0);
-        assert_eq!(board.slot(0).latency_total(LATENCY_BUCKETS - 1), 1);
-        assert_eq!(board.slot(0).latency_total(LATENCY_BUCKETS), 0);
+        assert_eq!(board.slot(0).latency().buckets.last(), Some(&1));
     }
 
     #[test]
@@ -441,9 +590,11 @@ mod tests {
         let offsets = [
             std::mem::offset_of!(Slot, identity),
             std::mem::offset_of!(Slot, running_since_ns),
+            std::mem::offset_of!(Slot, watch),
             std::mem::offset_of!(Slot, load),
             std::mem::offset_of!(Slot, totals),
             std::mem::offset_of!(Slot, latency),
+            std::mem::offset_of!(Slot, queue),
         ];
         let lines: std::collections::BTreeSet<_> = offsets.iter().map(|o| o / 128).collect();
         assert_eq!(lines.len(), offsets.len());

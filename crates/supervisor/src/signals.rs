@@ -6,7 +6,9 @@
 //! | QUIT | a stop without draining |
 //! | HUP | replacing all workers, one by one |
 //! | TTIN, TTOU | one worker more, one less |
-//! | USR1, USR2, WINCH | nothing yet; handled so that they are not deadly |
+//! | USR1 | opening the log files anew |
+//! | USR2 | the stacks of all workers in the log |
+//! | WINCH | nothing; handled so that it is not deadly |
 //!
 //! Ctrl-C, `timeout` and some container starters signal the whole process group. Workers stay in
 //! that group and treat a TERM or INT of their own as the same stop, whichever comes first.
@@ -24,6 +26,8 @@ pub(crate) enum Request {
     Reload,
     ScaleUp,
     ScaleDown,
+    Dump,
+    ReopenLogs,
     /// Known, and without a meaning so far.
     Unused(&'static str),
 }
@@ -53,8 +57,8 @@ impl Signals {
             (Request::Reload, SignalKind::hangup()),
             (Request::ScaleUp, SignalKind::from_raw(libc::SIGTTIN)),
             (Request::ScaleDown, SignalKind::from_raw(libc::SIGTTOU)),
-            (Request::Unused("SIGUSR1"), SignalKind::user_defined1()),
-            (Request::Unused("SIGUSR2"), SignalKind::user_defined2()),
+            (Request::ReopenLogs, SignalKind::user_defined1()),
+            (Request::Dump, SignalKind::user_defined2()),
             (Request::Unused("SIGWINCH"), SignalKind::window_change()),
         ];
         let requests = table

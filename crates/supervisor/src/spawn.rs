@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command};
 
 use crate::control::{self, SupervisorControl};
-use crate::inherited::{Passed, PassedListener, WORKER_VARIABLE};
+use crate::inherited::{Passed, PassedListener, ROLE_VARIABLE, WORKER_VARIABLE};
 use crate::scoreboard::Scoreboard;
 use crate::sockets::Listener;
 use crate::sys::child::inherit_only;
@@ -36,6 +36,15 @@ pub struct WorkerCommand {
     pub args: Vec<OsString>,
     /// Variables to set beside the inherited ones.
     pub env: Vec<(OsString, OsString)>,
+}
+
+impl WorkerCommand {
+    /// The same command for a process that is no worker.
+    pub(crate) fn in_role(&self, role: &str) -> Self {
+        let mut command = self.clone();
+        command.env.push((ROLE_VARIABLE.into(), role.into()));
+        command
+    }
 }
 
 /// Where a new worker belongs.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rsgi_config::{BindAddr, Config, LoadError, LogLevel, Value, from_keywords};
+use rsgi_config::{BindAddr, Config, LoadError, LogLevel, Value, WorkerCount, from_keywords};
 
 fn text(value: &str) -> Value {
     Value::Str(value.to_owned())
@@ -47,11 +47,12 @@ fn every_python_type_is_read() {
         ("headers", list(&["a:1", "b:2"])),
         ("limit_request_head_size", text("16K")),
         ("limit_concurrency", Value::None),
+        ("ws_ping_interval", Value::None),
     ]);
     assert_eq!(config.app.target.as_deref(), Some("main:app"));
     let address = BindAddr::Tcp { host: "::".to_owned(), port: 9000 };
     assert_eq!(config.bind.addresses, [address]);
-    assert_eq!(config.workers.workers, 3);
+    assert_eq!(config.workers.workers, WorkerCount::Exactly(3));
     assert!(!config.log.access_log);
     assert!(config.app.factory);
     assert_eq!(config.log.use_colors, Some(true));
@@ -61,6 +62,7 @@ fn every_python_type_is_read() {
     assert_eq!(config.http.headers.len(), 2);
     assert_eq!(config.http.limit_request_head_size, 16384);
     assert_eq!(config.http.limit_concurrency, None);
+    assert_eq!(config.websocket.ws_ping_interval, None);
 }
 
 #[test]
@@ -83,8 +85,12 @@ fn one_text_is_a_list_of_one() {
 fn values_of_the_wrong_type_are_refused() {
     let table = [
         ("workers", Value::Bool(true), "expected a number or text, got `True`"),
-        ("workers", Value::Float(2.0), "expected a whole number from 1 to 1024, got `2.0`"),
-        ("workers", Value::Int(0), "expected a whole number from 1 to 1024, got `0`"),
+        (
+            "workers",
+            Value::Float(2.0),
+            "expected a whole number from 1 to 1024, or auto, got `2.0`",
+        ),
+        ("workers", Value::Int(0), "expected a whole number from 1 to 1024, or auto, got `0`"),
         ("port", list(&["1", "2"]), "expected a number or text, got `[1, 2]`"),
         ("host", Value::Int(5), "expected text, got `5`"),
         ("app", Value::Bool(false), "expected text, got `False`"),
@@ -92,7 +98,7 @@ fn values_of_the_wrong_type_are_refused() {
         (
             "access_log",
             Value::Int(2),
-            "expected true or false, no file: the lines go to standard output, got `2`",
+            "expected true or false, no file: --access-logfile names one, got `2`",
         ),
         ("bind", Value::Int(80), "expected text or a list of texts, got `80`"),
         (

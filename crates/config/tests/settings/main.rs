@@ -1,24 +1,37 @@
 //! The settings as a user meets them: through the command line, variables and keywords only.
 
 mod addresses;
+mod files;
+mod guides;
 mod help;
 mod keywords;
 mod mistakes;
+mod peers;
+mod probes;
+mod shown;
 mod sources;
+mod support;
 mod tls;
 mod values;
 
 use std::ffi::OsString;
+use std::path::Path;
 
-use rsgi_config::{Config, LoadError, Loaded, load};
+use rsgi_config::{Config, LoadError, Loaded, Surroundings, load};
 
 /// Loads a command line, split at spaces, with these variables.
 fn load_with(line: &str, variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
-    let arguments = line.split_ascii_whitespace().map(OsString::from);
-    load(arguments, &|name| {
-        let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
-        Some(OsString::from(value))
-    })
+    load_in(Path::new("/no/such/directory"), line, variables)
+}
+
+/// Loads a command line in a directory.
+fn load_in(directory: &Path, line: &str, variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
+    let surroundings = Surroundings {
+        variables: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        directory: directory.to_owned(),
+        python: Vec::new(),
+    };
+    load(line.split_ascii_whitespace().map(OsString::from), &surroundings)
 }
 
 /// The configuration of a good command line in an empty environment.

@@ -49,7 +49,7 @@ fn a_file_for_the_access_log_gets_a_hint() {
         "main:app --access-log x.log",
         "--access-log=x.log main:app",
     ];
-    let hint = "--access-log: expected true or false, no file: the lines go to standard output";
+    let hint = "--access-log: expected true or false, no file: --access-logfile names one";
     for line in lines {
         assert_eq!(mistake(line, &[]), format!("error: {hint}, got `x.log`"), "{line}");
     }
@@ -60,18 +60,18 @@ fn a_file_for_the_access_log_gets_a_hint() {
 
 #[test]
 fn all_problems_of_all_sources_are_reported_together() {
-    let line = "--hsot x --port 99999 --reload --header nonsense --header bad main.py --uds";
+    let line = "--hsot x --port 99999 --zzz --header nonsense --header bad main.py --uds";
     let variables =
         [("RSGI_LOG_LEVEL", "loud"), ("WEB_CONCURRENCY", "many"), ("RSGI_THREADS", "4")];
     let expected = "\
 error: 9 problems with the settings
   --uds: a value is missing
   unknown option `--hsot`; did you mean --host?
-  unknown option `--reload`
+  unknown option `--zzz`
   --port: expected a port: a whole number from 0 to 65535, got `99999`
   --header: expected `NAME:VALUE`, got `nonsense`
   --header: expected `NAME:VALUE`, got `bad`
-  WEB_CONCURRENCY: expected a whole number from 1 to 1024, got `many`
+  WEB_CONCURRENCY: expected a whole number from 1 to 1024, or auto, got `many`
   RSGI_LOG_LEVEL: expected one of critical, error, warning, info, debug, trace, got `loud`
   RSGI_THREADS: there is one event loop per worker and no thread count; use --workers";
     let mut expected: Vec<&str> = expected.lines().collect();

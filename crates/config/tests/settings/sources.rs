@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use rsgi_config::{Config, load};
+use rsgi_config::{Config, Surroundings, WorkerCount, load};
 
 use crate::{config, config_with, mistake, notices};
 
@@ -12,10 +12,10 @@ fn flag_wins_over_own_variable_over_known_variable_over_default() {
     let own = ("RSGI_WORKERS", "3");
     let known = ("WEB_CONCURRENCY", "2");
     let workers = |line, variables: &[(&str, &str)]| config_with(line, variables).workers.workers;
-    assert_eq!(workers("-w 4 m:a", &[own, known]), 4);
-    assert_eq!(workers("m:a", &[known, own]), 3);
-    assert_eq!(workers("m:a", &[known]), 2);
-    assert_eq!(workers("m:a", &[]), 1);
+    assert_eq!(workers("-w 4 m:a", &[own, known]), WorkerCount::Exactly(4));
+    assert_eq!(workers("m:a", &[known, own]), WorkerCount::Exactly(3));
+    assert_eq!(workers("m:a", &[known]), WorkerCount::Exactly(2));
+    assert_eq!(workers("m:a", &[]), WorkerCount::Exactly(1));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn empty_variables_are_not_set() {
         [("RSGI_PORT", ""), ("RSGI_WORKERS", ""), ("WEB_CONCURRENCY", "2"), ("PORT", "")];
     let config = config_with("m:a", &variables);
     assert_eq!(config.bind, Config::default().bind);
-    assert_eq!(config.workers.workers, 2);
+    assert_eq!(config.workers.workers, WorkerCount::Exactly(2));
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn flag_of_a_list_replaces_its_variable() {
 fn variables_are_named_in_what_is_wrong_with_them() {
     let table = [
         ("RSGI_TIMEOUT_KEEP_ALIVE", "x", "seconds, or a number with ms, s, m or h"),
-        ("WEB_CONCURRENCY", "many", "a whole number from 1 to 1024"),
-        ("RSGI_ACCESS_LOG", "-", "true or false, no file: the lines go to standard output"),
+        ("WEB_CONCURRENCY", "many", "a whole number from 1 to 1024, or auto"),
+        ("RSGI_ACCESS_LOG", "-", "true or false, no file: --access-logfile names one"),
     ];
     for (name, value, expected) in table {
         let message = format!("error: {name}: expected {expected}, got `{value}`");
@@ -87,7 +87,10 @@ fn variables_are_named_in_what_is_wrong_with_them() {
 
 #[test]
 fn a_variable_that_is_overridden_is_not_judged() {
-    assert_eq!(config_with("-w 2 m:a", &[("RSGI_WORKERS", "bad")]).workers.workers, 2);
+    assert_eq!(
+        config_with("-w 2 m:a", &[("RSGI_WORKERS", "bad")]).workers.workers,
+        WorkerCount::Exactly(2)
+    );
 }
 
 #[test]
@@ -153,8 +156,14 @@ fn the_application_may_stand_anywhere() {
 fn text_that_is_not_utf8_is_refused() {
     let bad = || OsString::from_vec(b"\xff".to_vec());
     let arguments = ["--app-dir".into(), bad(), "m:a".into()];
-    let error = load(arguments, &|name| (name == "RSGI_HOST").then(bad)).expect_err("not UTF-8");
-    let expected = "error: 2 problems with the settings\n  \
-                    --app-dir: expected UTF-8, got `\u{fffd}`\n  RSGI_HOST: expected UTF-8\n";
+    let surroundings = Surroundings {
+        variables: [("RSGI_HOST".into(), bad()), ("RSGI_ENV_FILE".into(), bad())].into(),
+        directory: "/no/such/directory".into(),
+        python: Vec::new(),
+    };
+    let error = load(arguments, &surroundings).expect_err("not UTF-8");
+    let expected = "error: 3 problems with the settings\n  \
+                    --app-dir: expected UTF-8, got `\u{fffd}`\n  \
+                    RSGI_ENV_FILE: expected UTF-8\n  RSGI_HOST: expected UTF-8\n";
     assert!(error.to_string().starts_with(expected), "{error}");
 }

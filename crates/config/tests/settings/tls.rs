@@ -127,7 +127,7 @@ fn a_password_is_not_shown() {
     let Err(LoadError::Usage(message)) = from_keywords(wrong) else {
         panic!("a number is no text")
     };
-    assert_eq!(message, "ssl_keyfile_password: expected text");
+    assert_eq!(message, "ssl_keyfile_password: expected text, got `***`");
 }
 
 #[test]

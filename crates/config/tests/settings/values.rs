@@ -2,9 +2,31 @@
 
 use std::time::Duration;
 
-use rsgi_config::{ByteSize, Config, Lifespan, LogLevel};
+use rsgi_config::{
+    Account, ByteSize, Config, Lifespan, LogFile, LogLevel, MemoryLimit, WebSocketOptions,
+    WorkerCount, Ws,
+};
 
 use crate::{config, config_with, mistake};
+
+#[test]
+fn websocket_settings_are_uvicorns() {
+    let line = "--ws none --ws-max-size 1MiB --ws-max-queue 7 --ws-ping-interval 0.5 \
+                --ws-ping-timeout none --no-ws-per-message-deflate m:a";
+    let expected = WebSocketOptions {
+        ws: Ws::None,
+        ws_max_size: 1 << 20,
+        ws_max_queue: 7,
+        ws_ping_interval: Some(Duration::from_millis(500)),
+        ws_ping_timeout: None,
+        ws_per_message_deflate: false,
+    };
+    assert_eq!(config(line).websocket, expected);
+    assert_eq!(config("--ws-ping-interval 0 m:a").websocket.ws_ping_interval, None);
+    for word in ["auto", "websockets", "wsproto", "websockets-sansio"] {
+        assert_eq!(config(&format!("--ws {word} m:a")).websocket, WebSocketOptions::default());
+    }
+}
 
 #[test]
 fn durations_are_seconds_or_have_a_unit() {
@@ -25,6 +47,31 @@ fn durations_are_seconds_or_have_a_unit() {
 }
 
 #[test]
+fn streams_have_a_third_of_the_grace_unless_it_is_said() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let table = [
+        ("", seconds(10)),
+        ("--timeout-graceful-shutdown 60", seconds(20)),
+        ("--timeout-stream-shutdown auto --timeout-graceful-shutdown 60", seconds(20)),
+        ("--timeout-stream-shutdown 5 --timeout-graceful-shutdown 60", seconds(5)),
+        ("--timeout-stream-shutdown 0", seconds(0)),
+        ("--timeout-stream-shutdown none", None),
+    ];
+    for (line, expected) in table {
+        let config = config(&format!("{line} m:a"));
+        assert_eq!(config.workers.timeout_stream_shutdown, expected, "{line}");
+    }
+}
+
+#[test]
+fn users_and_groups_are_names_or_numbers() {
+    let workers = config("-u www-data -g 33 --pid run/app.pid m:a").workers;
+    assert_eq!(workers.user, Some(Account::Name("www-data".to_owned())));
+    assert_eq!(workers.group, Some(Account::Id(33)));
+    assert_eq!(workers.pid, Some("run/app.pid".into()));
+}
+
+#[test]
 fn sizes_are_bytes_or_have_a_binary_unit() {
     let table = [
         ("0", 0),
@@ -35,11 +82,45 @@ fn sizes_are_bytes_or_have_a_binary_unit() {
         ("3mib", 3 << 20),
         ("2G", 2 << 30),
         ("2GiB", 2 << 30),
+        ("7kB", 7_000),
+        ("512MB", 512_000_000),
+        ("3gb", 3_000_000_000),
     ];
     for (text, expected) in table {
         let config = config(&format!("--limit-request-body {text} m:a"));
         assert_eq!(config.http.limit_request_body, Some(expected), "{text}");
         assert_eq!(text.parse(), Ok(ByteSize(expected)), "{text}");
+    }
+}
+
+#[test]
+fn a_memory_limit_is_a_size_or_a_part() {
+    let table = [
+        ("16MiB", Some(MemoryLimit::Bytes(16 << 20))),
+        ("512MB", Some(MemoryLimit::Bytes(512_000_000))),
+        ("1%", Some(MemoryLimit::Percent(1))),
+        ("100%", Some(MemoryLimit::Percent(100))),
+        ("none", None),
+    ];
+    for (text, expected) in table {
+        let config = config(&format!("--workers-max-rss {text} m:a"));
+        assert_eq!(config.workers.workers_max_rss, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_log_file_is_a_path_and_a_dash_the_standard_stream() {
+    let log = config("--access-logfile a.log --error-logfile /var/e.log m:a").log;
+    assert_eq!(log.access_logfile, Some(LogFile("a.log".into())));
+    assert_eq!(log.error_logfile, Some(LogFile("/var/e.log".into())));
+    assert_eq!(config("--access-logfile - --log-file - m:a").log, Config::default().log);
+}
+
+#[test]
+fn the_jitter_of_max_requests_is_left_to_the_server_or_given() {
+    for (text, expected) in [("auto", None), ("0", Some(0)), ("7", Some(7))] {
+        let config = config(&format!("--max-requests-jitter {text} m:a"));
+        assert_eq!(config.workers.limit_max_requests_jitter, expected, "{text}");
     }
 }
 
@@ -74,8 +155,17 @@ fn the_last_of_a_switch_and_its_opposite_counts() {
 }
 
 #[test]
+fn workers_can_be_left_to_the_server() {
+    assert_eq!(config("--workers auto m:a").workers.workers, WorkerCount::Auto);
+    assert_eq!(
+        config_with("m:a", &[("WEB_CONCURRENCY", "Auto")]).workers.workers,
+        WorkerCount::Auto
+    );
+}
+
+#[test]
 fn the_last_of_a_repeated_option_counts() {
-    assert_eq!(config("-w 2 --workers 3 m:a").workers.workers, 3);
+    assert_eq!(config("-w 2 --workers 3 m:a").workers.workers, WorkerCount::Exactly(3));
 }
 
 #[test]
@@ -167,6 +257,14 @@ fn every_setting_says_what_it_allows() {
         ("--timeout-keep-alive", &["x", "5d", "-1", "1.2.3", ".", "nan", "inf"], duration),
         ("--timeout-keep-alive", &["8785h", "999999999999999999999"], "a time of at most 366 days"),
         ("--timeout-graceful-shutdown", &["x"], duration),
+        ("--pid", &["run/"], "the path of a file"),
+        ("--user", &["4294967295", "12x", "a:b"], "a name or a number"),
+        ("--group", &["1x"], "a name or a number"),
+        (
+            "--timeout-stream-shutdown",
+            &["x"],
+            "seconds, or a number with ms, s, m or h, or none, or auto",
+        ),
         ("--timeout-request-header", &["x"], duration),
         ("--timeout-request-header", &["0", "0ms"], "more than 0 seconds"),
         ("--timeout-worker-startup", &["x"], duration),
@@ -176,10 +274,22 @@ fn every_setting_says_what_it_allows() {
         ("--limit-request-head-size", &["99999999999G"], "a size below 16 EiB"),
         ("--limit-request-body", &["x"], "a number of bytes, or one with KiB, MiB or GiB, or none"),
         ("--limit-request-fields", &["0", "1025", "x"], "a whole number from 1 to 1024"),
+        ("--on-start", &["m", "m:f()"], "`module:function`, such as `main:migrate`"),
+        ("--on-start", &["m:", ":f"], "`module:attribute`, such as `main:app`"),
         ("--limit-concurrency", &["0", "-1"], "a whole number from 1 to 4294967295, or none"),
         ("--limit-max-requests", &["-1", "x"], "a whole number, at least 0, or none"),
-        ("--limit-max-requests-jitter", &["-1", "x"], "a whole number, at least 0"),
-        ("--workers", &["0", "-4", "+4", "1025", "2.0", "x"], "a whole number from 1 to 1024"),
+        (
+            "--workers",
+            &["0", "-4", "+4", "1025", "2.0", "x"],
+            "a whole number from 1 to 1024, or auto",
+        ),
+        ("--limit-max-requests-jitter", &["-1", "x"], "a whole number, at least 0, or auto"),
+        (
+            "--workers-max-rss",
+            &["1", "15MiB", "0%", "101%", "%", "1.5%", "x"],
+            "a size of at least 16MiB, such as 512MiB, or 1% to 100%, or none",
+        ),
+        ("--workers-lifetime", &["0", "0.9", "999ms"], "a time of at least 1 second, or none"),
         ("--backlog", &["0", "65536"], "a whole number from 1 to 65535"),
         ("--port", &["65536", "-1", "x"], "a port: a whole number from 0 to 65535"),
         ("--fd", &["-1", "x"], "the number of an open file descriptor"),
@@ -196,10 +306,13 @@ fn every_setting_says_what_it_allows() {
             &["Content-Length:1"],
             "a header that the server does not write itself, unlike content-length",
         ),
-        ("--loop", &["trio"], "one of auto, asyncio, uvloop"),
-        ("--http", &["2"], "one of auto, h11, httptools"),
-        ("--ws", &["none"], "one of auto, websockets, websockets-sansio, wsproto"),
-        ("--interface", &["wsgi"], "one of auto, asgi3"),
+        ("--loop", &["trio"], "one of auto, asyncio, uvloop, zuvloop, rloop, winloop"),
+        ("--http", &["2"], "one of auto, h11, httptools, zttp, 1"),
+        ("--interface", &["wsgi"], "one of auto, asgi3, asgi"),
+        ("--ws", &["off"], "one of auto, none, websockets, websockets-sansio, wsproto"),
+        ("--ws-max-size", &["0", "2GiB"], "a size from 125 to 1GiB"),
+        ("--ws-max-queue", &["0", "65536"], "a whole number from 1 to 65535"),
+        ("--ws-ping-interval", &["x"], "seconds, or a number with ms, s, m or h, or none"),
     ];
     for (flag, values, expected) in table {
         for value in *values {
@@ -217,7 +330,7 @@ fn switches_say_what_they_allow() {
         ("--factory", "true or false"),
         ("--server-header", "true or false"),
         ("--date-header", "true or false"),
-        ("--access-log", "true or false, no file: the lines go to standard output"),
+        ("--access-log", "true or false, no file: --access-logfile names one"),
         ("--use-colors", "true, false or auto"),
     ];
     for (flag, expected) in table {

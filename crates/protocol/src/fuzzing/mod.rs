@@ -5,6 +5,7 @@
 //! server code does, and nothing here is API.
 
 mod naive;
+mod websocket;
 
 use crate::error::RequestError;
 use crate::http::fields::FieldBlock;
@@ -13,6 +14,7 @@ use crate::http::{
     Version, parse_head,
 };
 use naive::NaiveHead;
+pub use websocket::{Frame, compression, read_frames, websocket};
 
 /// A whole request, owned.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -26,6 +26,12 @@ pub enum FieldError {
     /// The status is not one that a response can end with (RFC 9110, section 15).
     #[error("status must be an integer from 200 to 999")]
     InvalidStatus,
+    /// A field that belongs to the WebSocket handshake.
+    #[error("sec-websocket fields are the server's to send; give `subprotocol` to choose one")]
+    WebSocketField,
+    /// A subprotocol that is not a token.
+    #[error("a subprotocol must be a token, as the client offered it")]
+    InvalidSubprotocol,
 }
 
 /// `name: value CRLF` lines, one after the other, every one of them valid.

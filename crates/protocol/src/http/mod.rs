@@ -9,7 +9,7 @@ pub mod cycle;
 mod diagnosis;
 pub mod fields;
 mod framing;
-mod grammar;
+pub(crate) mod grammar;
 pub mod head;
 pub mod response;
 mod scanner;

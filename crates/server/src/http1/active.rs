@@ -11,13 +11,16 @@ use rsgi_protocol::http::response::{
     Persistence, ResponseFraming, ResponseHead, encode_chunk_size, encode_interim,
 };
 use rsgi_protocol::http::{BodyFraming, ChunkDecoder, Field, Target, TargetForm};
+use rsgi_protocol::websocket::handshake::{self, ClientHandshake};
 use tokio::time::Instant;
 
 use super::write_queue::WriteQueue;
 use super::{Close, DISCARD_LIMIT};
 use crate::deadline::Clock;
 use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
+use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+use crate::websocket::WebSocket;
 
 /// One exchange, from the connection's side.
 pub(super) struct Active {
@@ -32,7 +35,16 @@ pub(super) struct Active {
     status: u16,
     started: Instant,
     line: Option<RequestLine>,
+    live: LiveKey,
     registration: Registration,
+    upgrade: Option<Box<Upgrade>>,
+}
+
+/// What a request is that asks for a WebSocket: an exchange like any other, until the application
+/// accepts.
+pub(super) struct Upgrade {
+    pub(super) handshake: ClientHandshake,
+    pub(super) websocket: Arc<WebSocket>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +105,8 @@ pub(super) enum Applied {
     Complete,
     Abandoned,
     Disconnected,
+    /// As a WebSocket.
+    Accepted,
 }
 
 impl Active {
@@ -122,7 +136,15 @@ impl Active {
         };
         let method = if head.method == "HEAD" { Method::Head } else { Method::Other };
         let is_read = matches!(content, Content::Read);
+        let is_websocket = options.websocket.is_some() && handshake::is_asked_for(head);
+        let handshake = is_websocket.then(|| ClientHandshake::read(head)).transpose();
+        let handshake = handshake.map_err(Refusal::Invalid)?;
         let exchange = Exchange::new(method == Method::Head, is_read);
+        let upgrade = handshake.zip(options.websocket.as_ref()).map(|(mut handshake, options)| {
+            handshake.deflate = handshake.deflate.filter(|_| options.deflate);
+            let websocket = WebSocket::new(Arc::clone(&exchange), options, handshake.deflate);
+            Box::new(Upgrade { handshake, websocket })
+        });
         let active = Self {
             version: head.version,
             method,
@@ -137,9 +159,14 @@ impl Active {
             response: Response::Waiting,
             status: 0,
             started: now,
-            line: logged_line(service, head),
+            live: service.live_requests().enter(head.method, head.target.path, now),
+            line: logged_line(service, head).map(|line| match upgrade {
+                Some(_) => line.of_websocket(),
+                None => line,
+            }),
             registration: Registration::None,
             exchange,
+            upgrade,
         };
         service.request_started(now);
         Ok(active)
@@ -164,9 +191,12 @@ impl Active {
             fields: if replaced.is_empty() { head.fields } else { &replaced },
             accepts_trailers: head.accepts_trailers && head.version == Version::Http11,
         };
-        match peer.redirect {
-            Some(redirect) => redirect.answer(&request, &self.exchange),
-            None => service.app.call(context, &request, &self.exchange),
+        match (peer.redirect, &self.upgrade) {
+            (Some(redirect), _) => redirect.answer(&request, &self.exchange),
+            (None, Some(upgrade)) => {
+                service.app.websocket(context, &request, &upgrade.websocket);
+            }
+            (None, None) => service.app.call(context, &request, &self.exchange),
         }
     }
 
@@ -181,6 +211,9 @@ impl Active {
     ) -> Applied {
         if self.response == Response::Complete {
             return Applied::Complete;
+        }
+        if self.upgrade.as_ref().is_some_and(|upgrade| upgrade.websocket.is_accepted()) {
+            return Applied::Accepted;
         }
         let output = self.exchange.take();
         let mut applied = Applied::Nothing;
@@ -210,7 +243,10 @@ impl Active {
             }
         }
         match output.end {
-            OutputEnd::Open => applied,
+            OutputEnd::Open => {
+                self.end_stream(service);
+                applied
+            }
             OutputEnd::Abandoned => Applied::Abandoned,
             OutputEnd::Disconnected => Applied::Disconnected,
             OutputEnd::Complete(trailers) => {
@@ -220,6 +256,14 @@ impl Active {
                 self.response = Response::Complete;
                 Applied::Complete
             }
+        }
+    }
+
+    /// Asks the application to end a response that has begun, once the shutdown has come that far.
+    pub(super) fn end_stream<A: App>(&self, service: &Service<A>) {
+        let has_begun = matches!(self.response, Response::Started(_));
+        if has_begun && service.phase() >= DrainPhase::EndingStreams {
+            self.exchange.ask_to_end();
         }
     }
 
@@ -243,7 +287,7 @@ impl Active {
         };
         if framing == ResponseFraming::UntilClose
             || head.persistence() == Persistence::Close
-            || service.phase() >= DrainPhase::Draining
+            || service.phase() >= DrainPhase::Announcing
             || !self.can_discard_content(unused)
         {
             self.persistence = Persistence::Close;
@@ -357,15 +401,35 @@ impl Active {
         if self.registration == Registration::Waiting {
             self.exchange.leave();
         }
+        service.live_requests().leave(self.live);
         service.request_finished(self.status, self.started, now);
         service.log_access(peer, self.line.as_ref(), self.status);
+    }
+
+    /// The application has accepted: ends the exchange, and hands over what follows it.
+    pub(super) fn into_upgrade<A: App>(
+        mut self,
+        service: &Service<A>,
+        peer: &ConnectionInfo,
+        now: Instant,
+    ) -> Option<Box<Upgrade>> {
+        self.status = 101;
+        self.finish(service, peer, now);
+        self.upgrade.take()
+    }
+
+    /// Whether lines are logged about this request.
+    pub(super) fn is_logged(&self) -> bool {
+        self.line.is_some()
     }
 
     /// What the log says about an application that ended too early. Exceptions have been logged by
     /// the application's own side.
     pub(super) fn report_abandoned(&self) {
-        if self.exchange.outcome() == Some(Outcome::Returned) {
-            if self.exchange.has_started() {
+        if self.exchange.outcome() == Some(Outcome::Returned) && !self.exchange.is_asked_to_end() {
+            if self.upgrade.is_some() && !self.exchange.has_started() {
+                log::error!("ASGI callable returned without completing handshake.");
+            } else if self.exchange.has_started() {
                 log::error!("ASGI callable returned without completing response.");
             } else {
                 log::error!("ASGI callable returned without starting response.");
@@ -384,9 +448,16 @@ impl Active {
 
     pub(super) fn disconnect(&self) {
         self.exchange.disconnect();
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.websocket.lose();
+        }
     }
 
     pub(super) fn half_close(&self) {
+        if self.upgrade.is_some() {
+            // Whoever asks for a WebSocket and will not say any more has gone.
+            return self.disconnect();
+        }
         self.exchange.half_close();
     }
 

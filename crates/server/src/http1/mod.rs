@@ -3,9 +3,9 @@
 //! ```text
 //!            head complete                 response complete, content read
 //!   Head ─────────────────────► Exchange ──────────────────────────────────► Head
-//!    │ timeout, bad request,        │ cannot be kept alive, refused, abandoned
-//!    │ drain, closed by client      │
-//!    └──────────► Closing ◄─────────┘
+//!    │ timeout, bad request,        │ cannot be kept alive, │ accepted as a
+//!    │ drain, closed by client      │ refused, abandoned    │ WebSocket
+//!    └──────────► Closing ◄─────────┴────── WebSocket ◄─────┘
 //! ```
 //!
 //! `protocol` owns the grammar and the rules; this module owns the socket, the buffers and the
@@ -15,7 +15,8 @@
 mod active;
 mod closing;
 mod task;
-mod write_queue;
+mod websocket;
+pub(crate) mod write_queue;
 
 use std::mem::{self, MaybeUninit};
 use std::pin::{Pin, pin};
@@ -40,6 +41,7 @@ use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
 use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service};
 use crate::transport::Transport;
+use crate::websocket::Session;
 
 /// What is read at once while a head is expected: on the stack, so that an idle connection holds no
 /// buffer.
@@ -86,6 +88,8 @@ struct Connection<T, A: App> {
 enum Phase {
     Head,
     Exchange(Active),
+    /// Boxed, so that connections without one stay small.
+    WebSocket(Box<Session>),
     Closing(Closing),
     /// Only while a phase is being replaced.
     Moving,
@@ -159,8 +163,10 @@ impl<T: Transport, A: App> Connection<T, A> {
                     .set(clock.now().checked_add(self.service().options.keep_alive_timeout));
             }
         }
-        if self.service().phase() >= DrainPhase::Draining && !self.has_head_bytes() {
-            return self.close(Close::Clean);
+        if let Some(until) = self.service().idle_until()
+            && !self.has_head_bytes()
+        {
+            self.deadline.set_earlier(until);
         }
         self.read_head(cx, clock)
     }
@@ -180,8 +186,9 @@ impl<T: Transport, A: App> Connection<T, A> {
         if data.is_empty() {
             return Progress::Done;
         }
-        // Empty lines are not a head's beginning; the first head's time runs from the connection's.
-        let begins = self.is_reused
+        // Empty lines are not a head's beginning; the first head's time runs from the connection's,
+        // unless a drain has cut that short.
+        let begins = (self.is_reused || self.service().idle_until().is_some())
             && !self.has_head_bytes()
             && data.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
         if begins || self.deadline.is_unset() {
@@ -250,6 +257,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             }
             Ok(Err((Refusal::Busy(line), is_head))) => {
                 self.service().log_access(&self.peer, line.as_ref(), 503);
+                self.service().request_refused(503);
                 let text = if is_head { "" } else { "Service Unavailable" };
                 self.answer(503, text, Version::Http11, clock);
                 self.close(Close::Linger);
@@ -276,8 +284,12 @@ impl<T: Transport, A: App> Connection<T, A> {
                     Applied::Nothing | Applied::Complete => {}
                     Applied::Written => progressed = true,
                     Applied::Abandoned => return self.abandon(clock),
+                    Applied::Accepted => return self.switch(cx, clock),
                     Applied::Disconnected => return self.lose(clock),
                 }
+            } else {
+                // A client that does not read must not keep the application from hearing of it.
+                active.end_stream(&self.entry.service);
             }
             let Phase::Exchange(active) = &mut self.phase else {
                 return Progress::Again;
@@ -419,12 +431,23 @@ impl<T: Transport, A: App> Connection<T, A> {
                 self.service().rejections.report(&self.peer, error, clock.now());
                 self.close(how)
             }
-            None => self.refuse(error, active.is_head(), clock),
+            None => self.answer_invalid(error, active.is_head(), clock),
         }
     }
 
-    /// Answers a request that cannot be understood, and closes.
+    /// Answers a request that never reached the application because it cannot be understood.
     fn refuse(&mut self, error: RequestError, is_head: bool, clock: &mut Clock) -> Progress {
+        self.service().request_refused(error.status());
+        self.answer_invalid(error, is_head, clock)
+    }
+
+    /// Answers a request that cannot be understood, and closes.
+    fn answer_invalid(
+        &mut self,
+        error: RequestError,
+        is_head: bool,
+        clock: &mut Clock,
+    ) -> Progress {
         self.service().rejections.report(&self.peer, error, clock.now());
         let text = if is_head { String::new() } else { error.to_string() };
         self.answer(error.status(), &text, Version::Http11, clock);
@@ -437,8 +460,13 @@ impl<T: Transport, A: App> Connection<T, A> {
             return;
         };
         let content_type: (&[u8], &[u8]) = (b"content-type", b"text/plain; charset=utf-8");
-        let retry: Option<(&[u8], &[u8])> = (status == 503).then_some((b"retry-after", b"1"));
-        for (name, value) in [content_type].into_iter().chain(retry) {
+        let more: Option<(&[u8], &[u8])> = match status {
+            // RFC 6455 section 4.4.
+            426 => Some((b"sec-websocket-version", b"13")),
+            503 => Some((b"retry-after", b"1")),
+            _ => None,
+        };
+        for (name, value) in [content_type].into_iter().chain(more) {
             // Both are constants and valid.
             let _ = head.push(name, value);
         }
@@ -458,6 +486,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             self.io.make_close_abortive();
             self.lose(clock);
         }
+        self.cut_websocket();
     }
 }
 
@@ -487,6 +516,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             let progress = match self.phase {
                 Phase::Head => self.on_head(cx, &mut clock),
                 Phase::Exchange(_) => self.on_exchange(cx, &mut clock),
+                Phase::WebSocket(_) => self.on_websocket(cx, &mut clock),
                 Phase::Closing(_) => self.on_closing(cx, &mut clock),
                 Phase::Moving => Progress::Done,
             };
@@ -500,7 +530,11 @@ impl<T: Transport, A: App> Connection<T, A> {
 
     /// Takes what the application has sent and writes it; what follows from it is left to the task.
     fn write_now(&mut self, cx: &mut Context<'_>) -> Written {
-        let Phase::Exchange(active) = &mut self.phase else { return Written::Busy };
+        let active = match &mut self.phase {
+            Phase::Exchange(active) => active,
+            Phase::WebSocket(_) => return self.write_messages_now(cx),
+            _ => return Written::Busy,
+        };
         if self.write.len() >= HIGH_WATER {
             return Written::Busy;
         }
@@ -522,6 +556,9 @@ impl<T, A: App> Drop for Connection<T, A> {
         if let Phase::Exchange(active) = &self.phase {
             active.disconnect();
             active.finish(&self.entry.service, &self.peer, Instant::now());
+        }
+        if let Phase::WebSocket(session) = &mut self.phase {
+            session.lose();
         }
     }
 }

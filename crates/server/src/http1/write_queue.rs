@@ -21,7 +21,7 @@ const BURST: usize = 512 * 1024;
 
 /// Bytes on their way to the client, in order.
 #[derive(Debug, Default)]
-pub(super) struct WriteQueue {
+pub(crate) struct WriteQueue {
     /// Complete pieces, first to leave.
     pieces: VecDeque<Bytes>,
     /// What comes behind the pieces and is still being added to.
@@ -36,19 +36,19 @@ pub(super) struct WriteQueue {
 
 impl WriteQueue {
     /// How many bytes have not left; at least 1 as long as the client has not taken all of them.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         if self.is_held_back { self.length.max(1) } else { self.length }
     }
 
     /// Lets `write` append to the tail.
-    pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.tail.len();
         write(&mut self.tail);
         self.length += self.tail.len() - before;
     }
 
     /// Adds `data`, by copy or by reference.
-    pub(super) fn push(&mut self, data: Bytes) {
+    pub(crate) fn push(&mut self, data: Bytes) {
         if data.len() < COPY_LIMIT {
             self.append(|tail| tail.extend_from_slice(&data));
             return;
@@ -56,6 +56,25 @@ impl WriteQueue {
         self.close_tail();
         self.length += data.len();
         self.pieces.push_back(data);
+    }
+
+    /// Takes everything over from `other`, behind what is there. Where nothing is, no byte moves.
+    pub(crate) fn take_from(&mut self, other: &mut Self) {
+        // Below is the same for both.
+        self.is_held_back |= mem::take(&mut other.is_held_back);
+        if self.length == 0 {
+            mem::swap(self, other);
+            self.is_held_back = mem::take(&mut other.is_held_back);
+            return;
+        }
+        for piece in other.pieces.drain(..) {
+            self.push(piece);
+        }
+        let rest = other.tail.get(other.sent..).unwrap_or_default();
+        self.append(|tail| tail.extend_from_slice(rest));
+        other.tail.clear();
+        other.sent = 0;
+        other.length = 0;
     }
 
     fn close_tail(&mut self) {
@@ -69,7 +88,7 @@ impl WriteQueue {
     }
 
     /// Writes until nothing is left; pauses for a turn of the loop after [`BURST`] bytes.
-    pub(super) fn poll_flush<T: AsyncWrite + Unpin>(
+    pub(crate) fn poll_flush<T: AsyncWrite + Unpin>(
         &mut self,
         io: &mut T,
         cx: &mut Context<'_>,
@@ -125,7 +144,7 @@ impl WriteQueue {
     }
 
     /// Gives memory back that a large response needed and an idle connection does not.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.length == 0 {
             if self.tail.capacity() > 4096 {
                 self.tail = Vec::new();
@@ -214,6 +233,27 @@ mod tests {
         assert_eq!(queue.len(), 1);
         assert!(queue.poll_flush(&mut io, &mut cx).is_ready());
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn a_queue_is_taken_over_in_order() {
+        let large = Bytes::from(vec![b'L'; COPY_LIMIT]);
+        for before in ["", "before"] {
+            let (mut queue, mut other) = (WriteQueue::default(), WriteQueue::default());
+            queue.append(|tail| tail.extend_from_slice(before.as_bytes()));
+            other.push(Bytes::from_static(b"1"));
+            other.push(large.clone());
+            other.push(Bytes::from_static(b"2"));
+            queue.take_from(&mut other);
+            queue.append(|tail| tail.push(b'3'));
+            let expected = [before.as_bytes(), b"1", &large, b"23"].concat();
+            assert_eq!((queue.len(), other.len()), (expected.len(), 0));
+            let mut io = Slow { step: 100, taken: Vec::new() };
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(other.poll_flush(&mut io, &mut cx).is_ready());
+            assert!(queue.poll_flush(&mut io, &mut cx).is_ready());
+            assert_eq!(io.taken, expected);
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use super::info::TlsInfo;
 use super::{Choice, Tls};
 use crate::http1::ConnectionTask;
+use crate::metered::Metered;
 use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service};
 use crate::transport::Transport;
 
@@ -72,6 +73,7 @@ where
             Some(Ok(Ok((stream, choice)))) => {
                 let tls = TlsInfo::new(stream.get_ref().1, &choice.certified);
                 let info = ConnectionInfo { tls: Some(Arc::new(tls)), ..info };
+                let stream = Metered::new(stream, entry.service.telemetry());
                 // In a task of its own: it lives longer, and does not need a handshake's room.
                 drop(tokio::spawn(ConnectionTask::new(stream, entry, info)));
                 return;

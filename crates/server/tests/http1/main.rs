@@ -10,6 +10,7 @@
 
 mod abandonment;
 mod content;
+mod counting;
 mod deadlines;
 mod disconnects;
 mod drain;

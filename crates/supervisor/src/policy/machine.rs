@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::backoff::{self, Jitter};
 use super::notice::{Notice, Reason};
+use super::recycle::{Limits, Recycle};
+use super::reload::{Reload, Renewal, Stale};
 use super::{
-    Action, CRASH_LIMIT, CRASH_WINDOW, EXIT_LIMIT, Event, Exit, KILL_MARGIN, Pid, PolicySettings,
-    RECYCLE_RETRY, SAME_STOP, STABLE,
+    Action, CRASH_LIMIT, CRASH_WINDOW, ClockTime, EXIT_LIMIT, Event, Exit, KILL_MARGIN, Pid,
+    PolicySettings, SAME_STOP, STABLE,
 };
 use crate::exit;
 
@@ -24,9 +26,21 @@ pub(super) struct Worker {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stage {
-    Starting { deadline: Option<Duration> },
-    Ready { since: Duration, recycle_at: Option<Duration> },
-    Leaving { kill_at: Option<Duration> },
+    Starting {
+        deadline: Option<Duration>,
+    },
+    Ready {
+        since: Duration,
+        recycle: Option<Recycle>,
+        limits: Limits,
+    },
+    Leaving {
+        kill_at: Option<Duration>,
+    },
+    /// It was blocked and has been given up.
+    Aborted {
+        kill_at: Duration,
+    },
     Killed,
 }
 
@@ -48,14 +62,44 @@ pub(super) struct Seat {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rollout {
     pub(super) old: u32,
-    pub(super) new: u32,
     pub(super) reason: Reason,
+    pub(super) step: Step,
+}
+
+/// How far it has got; its diagram is in the parent module's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Measuring,
+    /// Both run.
+    Overlapping {
+        new: u32,
+    },
+    /// In place: the old one is still there.
+    Vacating,
+    /// In place: the old one has gone.
+    Filling {
+        new: u32,
+    },
+}
+
+impl Rollout {
+    fn is_with(&self, generation: u32) -> bool {
+        match self.step {
+            Step::Overlapping { new } | Step::Filling { new } => new == generation,
+            Step::Measuring | Step::Vacating => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Running,
-    Stopping { code: u8, since: Duration },
+    /// `drain_at` is set as long as the workers still accept.
+    Stopping {
+        code: u8,
+        since: Duration,
+        drain_at: Option<Duration>,
+    },
     Exited,
 }
 
@@ -68,8 +112,11 @@ pub struct Policy {
     /// One per index there should be: its length is the number of workers wanted.
     pub(super) seats: Vec<Seat>,
     pub(super) rollout: Option<Rollout>,
-    /// During a reload, the first generation that is new.
-    pub(super) reload: Option<u32>,
+    pub(super) reload: Option<Reload>,
+    pub(super) renewal: Option<Renewal>,
+    pub(super) stale: Option<Stale>,
+    /// When the last reload was asked for.
+    pub(super) reload_clock: ClockTime,
     pub(super) next_generation: u32,
     pub(super) was_ready: bool,
     pub(super) deaths: VecDeque<Duration>,
@@ -88,6 +135,9 @@ impl Policy {
             seats: vec![Seat::default(); settings.workers.clamp(1, most)],
             rollout: None,
             reload: None,
+            renewal: None,
+            stale: None,
+            reload_clock: ClockTime::default(),
             next_generation: 1,
             was_ready: false,
             deaths: VecDeque::new(),
@@ -105,11 +155,14 @@ impl Policy {
         }
         self.now = now.max(self.now);
         self.take(event, &mut actions);
+        self.end_delay(&mut actions);
         self.enforce_deadlines(&mut actions);
         match self.mode {
             Mode::Running => {
+                self.retire();
                 self.fill_seats(&mut actions);
                 self.advance_rollout(&mut actions);
+                self.remind(&mut actions);
             }
             Mode::Stopping { code, .. } if self.workers.is_empty() => {
                 self.mode = Mode::Exited;
@@ -120,18 +173,32 @@ impl Policy {
         actions
     }
 
+    /// The stable number of the worker in this slot.
+    pub(crate) fn index_of(&self, slot: usize) -> Option<usize> {
+        self.workers.iter().find(|worker| worker.slot == slot).map(|worker| worker.index)
+    }
+
     /// When [`Event::Tick`] is due; `None` if only events can change anything.
     pub fn next_deadline(&self) -> Option<Duration> {
         let running = self.mode == Mode::Running;
         let of_workers = self.workers.iter().filter_map(|worker| match worker.stage {
             Stage::Starting { deadline } => deadline,
-            Stage::Ready { recycle_at, .. } => recycle_at.filter(|_| running),
+            Stage::Ready { recycle, limits, .. } => {
+                recycle.map_or(limits.deadline(), |recycle| Some(recycle.at)).filter(|_| running)
+            }
             Stage::Leaving { kill_at } => kill_at,
+            Stage::Aborted { kill_at } => Some(kill_at),
             Stage::Killed => None,
         });
         let of_seats = self.seats.iter().map(|seat| seat.respawn_at).filter(|_| running);
+        let drain_at = match self.mode {
+            Mode::Stopping { drain_at, .. } => drain_at,
+            Mode::Running | Mode::Exited => None,
+        };
         // What is past and still there waits for an event, such as a slot becoming free.
-        of_workers.chain(of_seats).filter(|&at| at > self.now).min()
+        let of_reload = self.stale.iter().map(Stale::remind_at).filter(|_| running);
+        let all = of_workers.chain(of_seats).chain(of_reload).chain(drain_at);
+        all.filter(|&at| at > self.now).min()
     }
 
     fn take(&mut self, event: Event, actions: &mut Vec<Action>) {
@@ -143,34 +210,29 @@ impl Policy {
                 self.failed_to_start(pid, message, actions);
             }
             Event::WorkerExited { pid, exit } => self.exited(pid, exit, actions),
-            Event::WorkerWantsRecycle { pid } => {
-                let now = self.now;
-                if let Some(worker) = self.by_pid(pid)
-                    && let Stage::Ready { recycle_at, .. } = &mut worker.stage
-                {
-                    recycle_at.get_or_insert(now);
-                }
+            Event::WorkerBlocked { pid, duration } => self.blocked(pid, duration, actions),
+            Event::WorkerSilent { pid, duration, state } => {
+                self.silent(pid, duration, state, actions);
             }
+            Event::WorkerWantsRecycle { pid, reason } => self.wants_recycle(pid, reason),
+            Event::MemorySampled { pid, resident } => self.memory_sampled(pid, resident),
+            Event::MemoryMeasured { pid, memory } => self.begin_rollout(pid, memory, actions),
+            Event::SettingsRenewed { settings, clock } => self.renew(settings, clock),
+            Event::ReloadRefused { message, clock } => self.refuse_reload(message, clock, actions),
             Event::StopRequested => match self.mode {
                 Mode::Running => {
                     actions.push(Action::Log(Notice::Stopping));
-                    self.stop(exit::CLEAN, actions);
+                    self.stop_after_delay(actions);
                 }
                 // `timeout` and a terminal send the same stop twice: to the process and to its group.
                 Mode::Stopping { since, .. } if self.now.saturating_sub(since) < SAME_STOP => {}
                 Mode::Stopping { .. } | Mode::Exited => self.force(actions),
             },
             Event::QuitRequested => self.quit(actions),
-            Event::ReloadRequested => {
-                if self.mode == Mode::Running {
-                    self.reload = Some(self.next_generation);
-                    // It may bring the cure: whoever waits for another try gets it now.
-                    self.seats.fill(Seat::default());
-                    actions.push(Action::Log(Notice::Reloading { workers: self.seats.len() }));
-                }
-            }
+            Event::ReloadRequested => self.begin_reload(actions),
             Event::ScaleUp => self.scale_up(actions),
             Event::ScaleDown => self.scale_down(actions),
+            Event::RoomFor { workers } => self.grow_to(workers),
             Event::Tick => {}
         }
     }
@@ -196,28 +258,32 @@ impl Policy {
             return;
         };
         let worker = self.workers.remove(position);
-        let cause = format!("could not be started: {message}");
-        actions.push(Action::Log(Notice::SpawnFailed { index: worker.index, message }));
+        // Otherwise it stopped being wanted before it existed, and nothing is missing.
         if worker.stage.is_staying() {
+            let cause = format!("could not be started: {message}");
+            actions.push(Action::Log(Notice::SpawnFailed { index: worker.index, message }));
             self.start_failed(&worker, &cause, actions);
         }
     }
 
     fn became_ready(&mut self, pid: Pid, actions: &mut Vec<Action>) {
         let now = self.now;
-        let Some(worker) = self.by_pid(pid) else {
+        let is_starting = |worker: &&mut Worker| matches!(worker.stage, Stage::Starting { .. });
+        let Some(generation) = self.by_pid(pid).filter(is_starting).map(|w| w.generation) else {
             return;
         };
-        if !matches!(worker.stage, Stage::Starting { .. }) {
-            return;
+        let limits = self.draw_limits();
+        if let Some(worker) = self.by_pid(pid) {
+            worker.stage = Stage::Ready { since: now, recycle: None, limits };
         }
-        worker.stage = Stage::Ready { since: now, recycle_at: None };
-        let generation = worker.generation;
         if !self.was_ready {
             self.was_ready = true;
             actions.push(Action::AnnounceRunning);
         }
-        if let Some(rollout) = self.rollout.filter(|rollout| rollout.new == generation) {
+        if let Some(rollout) = self.rollout.filter(|rollout| rollout.is_with(generation)) {
+            if matches!(rollout.step, Step::Filling { .. }) {
+                self.rollout = None;
+            }
             self.send_away(|worker| worker.generation == rollout.old, actions);
         }
     }
@@ -250,21 +316,26 @@ impl Policy {
             }
             Stage::Ready { since, .. } => {
                 actions.push(Action::Log(Notice::Died { index, pid, exit }));
-                if self.now.saturating_sub(since) >= STABLE
-                    && let Some(seat) = self.seats.get_mut(index)
-                {
-                    seat.deaths = 0;
-                }
-                // If it was about to be replaced, its replacement already is what the index needs.
-                let had_replacement =
-                    self.rollout.take_if(|rollout| rollout.old == worker.generation).is_some();
-                self.count_death(index, &exit.to_string(), !had_replacement, actions);
+                let empty = self.lose(index, worker.generation, since);
+                self.count_death(index, &exit.to_string(), empty, actions);
             }
-            Stage::Leaving { .. } | Stage::Killed => {
+            Stage::Leaving { .. } | Stage::Aborted { .. } | Stage::Killed => {
                 actions.push(Action::Log(Notice::Finished { index, pid, exit }));
-                self.rollout.take_if(|rollout| rollout.old == worker.generation);
+                self.left(&worker, actions);
             }
         }
+    }
+
+    /// A worker that was ready is lost. Returns whether its index has nobody now.
+    pub(super) fn lose(&mut self, index: usize, generation: u32, since: Duration) -> bool {
+        if self.now.saturating_sub(since) >= STABLE
+            && let Some(seat) = self.seats.get_mut(index)
+        {
+            seat.deaths = 0;
+        }
+        // If it was about to be replaced, its replacement already is what the index needs.
+        let rollout = self.rollout.take_if(|rollout| rollout.old == generation);
+        rollout.is_none_or(|rollout| rollout.step == Step::Measuring)
     }
 
     /// A worker will not become ready. It may still exist, on its way out.
@@ -277,22 +348,30 @@ impl Policy {
             self.stop(exit::STARTUP, actions);
             return;
         }
-        let Some(rollout) = self.rollout.take_if(|rollout| rollout.new == worker.generation) else {
-            self.count_death(worker.index, cause, true, actions);
+        let Some(rollout) = self.rollout.take_if(|rollout| rollout.is_with(worker.generation))
+        else {
+            self.count_failed_start(worker.index, cause, actions);
             return;
         };
-        let reason = rollout.reason;
-        actions.push(Action::Log(Notice::ReplacementFailed { index: worker.index, reason }));
+        let Rollout { old, reason, step } = rollout;
+        let index = worker.index;
+        let in_place = matches!(step, Step::Filling { .. });
+        actions.push(Action::Log(Notice::ReplacementFailed { index, reason, in_place }));
         match reason {
-            Reason::Reload => self.reload = None,
-            Reason::Recycle => {
-                let again = self.now + RECYCLE_RETRY;
-                for worker in self.workers.iter_mut().filter(|w| w.generation == rollout.old) {
-                    if let Stage::Ready { recycle_at, .. } = &mut worker.stage {
-                        *recycle_at = Some(again);
-                    }
-                }
-            }
+            Reason::Reload => self.fail_reload(cause, actions),
+            _ => self.recycle_later(old),
+        }
+        if in_place {
+            self.count_failed_start(index, cause, actions);
+        }
+    }
+
+    /// Like a death, except that after a failed reload it is known why, and old code serves.
+    fn count_failed_start(&mut self, index: usize, cause: &str, actions: &mut Vec<Action>) {
+        if self.serves_in_spite_of_failed_reload() {
+            self.back_off(index, true, actions);
+        } else {
+            self.count_death(index, cause, true, actions);
         }
     }
 
@@ -309,13 +388,18 @@ impl Policy {
             self.stop(exit::FAILURE, actions);
             return;
         }
+        self.back_off(index, empty, actions);
+    }
+
+    /// Decides when the index gets its next worker.
+    pub(super) fn back_off(&mut self, index: usize, empty: bool, actions: &mut Vec<Action>) {
         let jitter = self.jitter.next();
         let Some(seat) = self.seats.get_mut(index) else {
             return;
         };
         seat.deaths = seat.deaths.saturating_add(1);
         let delay = backoff::delay(seat.deaths, jitter);
-        seat.respawn_at = now + delay;
+        seat.respawn_at = self.now + delay;
         if empty && !delay.is_zero() {
             actions.push(Action::Log(Notice::Respawning { index, delay }));
         }
@@ -337,6 +421,9 @@ impl Policy {
                 }
                 Stage::Leaving { kill_at } if is_due(kill_at) => {
                     actions.push(Action::Log(Notice::KilledDraining { index, pid }));
+                }
+                Stage::Aborted { kill_at } if kill_at <= now => {
+                    actions.push(Action::Log(Notice::KilledBlocked { index, pid }));
                 }
                 _ => continue,
             }
@@ -374,23 +461,54 @@ impl Policy {
         }
     }
 
+    /// Whoever serves does so a little longer, so that a load balancer can notice.
+    fn stop_after_delay(&mut self, actions: &mut Vec<Action>) {
+        let is_ready = |worker: &Worker| matches!(worker.stage, Stage::Ready { .. });
+        if self.settings.delay.is_zero() || !self.workers.iter().any(is_ready) {
+            return self.stop(exit::CLEAN, actions);
+        }
+        let delay = self.settings.delay;
+        self.enter_stopping(exit::CLEAN, Some(self.now.saturating_add(delay)));
+        actions.push(Action::Log(Notice::Announcing { delay }));
+        for worker in self.workers.iter().filter(|worker| is_ready(worker)) {
+            actions.extend(worker.pid.map(|pid| Action::Announce { pid }));
+        }
+        self.send_away(|worker| !is_ready(worker), actions);
+    }
+
+    /// Closes the listeners and drains once the delay of a stop is over.
+    fn end_delay(&mut self, actions: &mut Vec<Action>) {
+        if let Mode::Stopping { drain_at, .. } = &mut self.mode
+            && drain_at.take_if(|at| *at <= self.now).is_some()
+        {
+            actions.push(Action::CloseListeners);
+            self.send_away(|_| true, actions);
+        }
+    }
+
     fn stop(&mut self, code: u8, actions: &mut Vec<Action>) {
-        self.enter_stopping(code, actions);
+        self.enter_stopping(code, None);
+        actions.push(Action::CloseListeners);
         self.send_away(|_| true, actions);
     }
 
-    fn enter_stopping(&mut self, code: u8, actions: &mut Vec<Action>) {
-        self.mode = Mode::Stopping { code, since: self.now };
+    fn enter_stopping(&mut self, code: u8, drain_at: Option<Duration>) {
+        self.mode = Mode::Stopping { code, since: self.now, drain_at };
         self.rollout = None;
         self.reload = None;
-        actions.push(Action::CloseListeners);
+        self.stale = None;
     }
 
     /// Stops without draining: who is ready may still exit by itself, for a moment.
     fn quit(&mut self, actions: &mut Vec<Action>) {
         if self.mode == Mode::Running {
             actions.push(Action::Log(Notice::Quitting));
-            self.enter_stopping(exit::CLEAN, actions);
+            self.enter_stopping(exit::CLEAN, Some(self.now));
+        }
+        if let Mode::Stopping { drain_at, .. } = &mut self.mode
+            && drain_at.take().is_some()
+        {
+            actions.push(Action::CloseListeners);
         }
         let limit = self.now + EXIT_LIMIT;
         for worker in &mut self.workers {
@@ -398,7 +516,7 @@ impl Policy {
                 Stage::Starting { .. } => self.now,
                 Stage::Leaving { kill_at: Some(at) } => at.min(limit),
                 Stage::Ready { .. } | Stage::Leaving { kill_at: None } => limit,
-                Stage::Killed => continue,
+                Stage::Aborted { .. } | Stage::Killed => continue,
             };
             worker.stage = Stage::Leaving { kill_at: Some(kill_at) };
             actions.extend(worker.pid.map(|pid| Action::Quit { pid }));
@@ -418,7 +536,7 @@ impl Policy {
         }
     }
 
-    fn by_pid(&mut self, pid: Pid) -> Option<&mut Worker> {
+    pub(super) fn by_pid(&mut self, pid: Pid) -> Option<&mut Worker> {
         self.workers.iter_mut().find(|worker| worker.pid == Some(pid))
     }
 }

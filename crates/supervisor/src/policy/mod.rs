@@ -19,6 +19,9 @@
 //!             '-------------------------------.                        v
 //!                                              '------------------> Killed
 //!
+//! WorkerBlocked: Ready -> Aborted -> Killed, WorkerSilent: Ready -> Killed; both are a death, and
+//! count at once (`blocked.rs`).
+//!
 //! WorkerExited ends it from every state; from Starting and Ready it is a death, and counts.
 //! ```
 //!
@@ -28,8 +31,12 @@
 //!            StopRequested, failed start-up, crash loop       no worker left
 //! Running ------------------------------------------> Stopping -------------> Exited
 //!
-//! Rollout:  replacement Spawn ---- ready ----> old one Drain ---- exited ----> next
-//!                  '---- failed: the old one stays, the rest of a reload is dropped
+//! Stopping: Announce ---- the delay is over, or there is none: CloseListeners, Drain ----> (above)
+//!
+//! Rollout:  MeasureMemory -- fits --> replacement Spawn ---- ready ----> old one Drain ---- exited ----> next
+//!                 |                          '---- failed: the old one stays, the rest of a reload is dropped
+//!                 '-- does not --> old one Drain ---- exited ----> Spawn ---- ready ----> next
+//!                                                                    '---- failed: back-off, the rest is dropped
 //! ```
 //!
 //! The rules beside the diagrams:
@@ -38,14 +45,25 @@
 //!   that both can live; the old one leaves only when the new one is ready.
 //! - Rollouts go one at a time and wait for the old process to be gone: there is never more than one
 //!   worker too many, which is what a memory limit has room for. None begins while a worker is starting anyway.
+//! - Where a memory limit has no room even for that, a worker is replaced in place: it drains, then its
+//!   successor starts. That is one worker too few, never two.
 //! - A worker that dies is replaced at once; when it dies again, after a delay that doubles (see
 //!   `backoff`). A worker that stayed ready for [`STABLE`] clears its index's record.
+//! - A stop that was asked for begins with the delay in which the workers still serve; nothing is
+//!   started or replaced any more. Every other end, and a stop while no worker is ready, has none.
 //! - If no worker ever became ready, the first failed start ends everything: nothing was working
 //!   that could be kept, and whoever started us should learn of it.
+//! - After a reload whose code does not start, failed starts do not make a crash loop as long as old
+//!   code serves.
 
 mod backoff;
+mod blocked;
 mod machine;
 mod notice;
+pub(crate) mod overview;
+mod recycle;
+mod reload;
+mod summary;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -55,6 +73,9 @@ use std::time::Duration;
 
 pub use machine::Policy;
 pub use notice::{Notice, Reason};
+pub use recycle::{Memory, SPREAD};
+pub use reload::{ClockTime, REMINDER};
+pub use summary::{Condition, Summary};
 
 /// A worker that was ready for this long is healthy: its earlier deaths are forgotten.
 pub const STABLE: Duration = Duration::from_secs(60);
@@ -69,6 +90,8 @@ pub const KILL_MARGIN: Duration = Duration::from_secs(4);
 pub const SAME_STOP: Duration = Duration::from_millis(200);
 /// How long a worker that reported a failed start, or was told to quit, may take to exit.
 pub const EXIT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a blocked worker may take to end after ABRT.
+pub const ABORT_GRACE: Duration = Duration::from_secs(2);
 /// After a failed replacement, how long until a worker that wants to be recycled gets another try.
 pub const RECYCLE_RETRY: Duration = Duration::from_secs(30);
 
@@ -76,7 +99,7 @@ pub const RECYCLE_RETRY: Duration = Duration::from_secs(30);
 pub type Pid = u32;
 
 /// What the policy is to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PolicySettings {
     /// How many workers there should be at first.
     pub workers: usize,
@@ -84,8 +107,14 @@ pub struct PolicySettings {
     pub slots: usize,
     /// How long a draining worker may take; `None` is no limit.
     pub graceful: Option<Duration>,
+    /// How long the workers go on accepting once a stop was asked for.
+    pub delay: Duration,
     /// How long a worker may take to become ready; `None` is no limit.
     pub startup: Option<Duration>,
+    /// A worker with more resident bytes than this, and its part of [`SPREAD`], is replaced.
+    pub max_rss: Option<u64>,
+    /// A worker that was ready for longer than this, and its part of [`SPREAD`], is replaced.
+    pub lifetime: Option<Duration>,
     /// What the jitter of the back-off grows from.
     pub seed: u64,
 }
@@ -97,6 +126,8 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// The kernel killed it because a memory limit was reached.
+    OutOfMemory,
 }
 
 /// Something happened.
@@ -139,6 +170,52 @@ pub enum Event {
     WorkerWantsRecycle {
         /// Which.
         pid: Pid,
+        /// Why.
+        reason: Reason,
+    },
+    /// How much memory a worker has resident.
+    MemorySampled {
+        /// Which.
+        pid: Pid,
+        /// In bytes.
+        resident: u64,
+    },
+    /// The answer to [`Action::MeasureMemory`].
+    MemoryMeasured {
+        /// Which worker is to be replaced.
+        pid: Pid,
+        /// `None` if there is no limit, or it cannot be told.
+        memory: Option<Memory>,
+    },
+    /// The settings have been read again; [`Event::ReloadRequested`] follows. Slots and seed stay.
+    SettingsRenewed {
+        /// What is to be kept from now on.
+        settings: PolicySettings,
+        /// When.
+        clock: ClockTime,
+    },
+    /// HUP, but the settings are wrong.
+    ReloadRefused {
+        /// Why.
+        message: String,
+        /// When.
+        clock: ClockTime,
+    },
+    /// A worker says that its event loop does not move.
+    WorkerBlocked {
+        /// Which.
+        pid: Pid,
+        /// Since then.
+        duration: Duration,
+    },
+    /// A worker says nothing at all any more: its watchdog does not run.
+    WorkerSilent {
+        /// Which.
+        pid: Pid,
+        /// Since then.
+        duration: Duration,
+        /// The kernel's letter for the state of the process.
+        state: Option<char>,
     },
     /// TERM or INT; the second one forces.
     StopRequested,
@@ -150,6 +227,11 @@ pub enum Event {
     ScaleUp,
     /// TTOU: one worker less.
     ScaleDown,
+    /// The machine turned out to have room for this many workers (`--workers auto`).
+    RoomFor {
+        /// How many; fewer than there are is no reason to stop any.
+        workers: usize,
+    },
     /// [`Policy::next_deadline`] has passed.
     Tick,
 }
@@ -166,6 +248,20 @@ pub enum Action {
         /// Which start of a worker this is, rising.
         generation: u32,
     },
+    /// Order a worker to announce the end in its responses and to serve on.
+    Announce {
+        /// Which.
+        pid: Pid,
+    },
+    /// Find out about memory, and answer with [`Event::MemoryMeasured`].
+    MeasureMemory {
+        /// The worker that is to be replaced.
+        pid: Pid,
+    },
+    /// The reload has succeeded: forget the settings from before it.
+    KeepSettings,
+    /// The reload has failed: start workers with the settings from before it.
+    RevertSettings,
     /// Order a worker to drain.
     Drain {
         /// Which.
@@ -179,6 +275,11 @@ pub enum Action {
     },
     /// Order a worker to exit now.
     Quit {
+        /// Which.
+        pid: Pid,
+    },
+    /// Send ABRT.
+    Abort {
         /// Which.
         pid: Pid,
     },
@@ -202,14 +303,12 @@ pub enum Action {
 }
 
 impl Exit {
-    /// Killed by the signal that nobody can handle.
-    const SIGKILL: Self = Self::Signal(9);
-
     /// Whether a worker that was told to leave left in a way that we know: by itself, by a signal
     /// that came to the whole process group, or killed by us.
     fn is_orderly(self) -> bool {
         match self {
             Self::Code(_) => true,
+            Self::OutOfMemory => false,
             Self::Signal(number) => {
                 matches!(signal_name(number), Some("SIGINT" | "SIGQUIT" | "SIGTERM" | "SIGKILL"))
             }
@@ -221,6 +320,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::OutOfMemory => f.write_str("was killed by SIGKILL (out of memory)"),
             Self::Signal(number) => match signal_name(number) {
                 Some(name) => write!(f, "was killed by {name}"),
                 None => write!(f, "was killed by signal {number}"),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use log::Level;
 
+use super::recycle::Memory;
+use super::reload::ClockTime;
 use super::{CRASH_LIMIT, CRASH_WINDOW, Exit, Pid};
 
 /// Why a worker is replaced.
@@ -14,8 +16,27 @@ use super::{CRASH_LIMIT, CRASH_WINDOW, Exit, Pid};
 pub enum Reason {
     /// HUP.
     Reload,
-    /// It asked for it.
-    Recycle,
+    /// It has answered as many requests as it may.
+    Requests {
+        /// How many.
+        served: u64,
+        /// `--limit-max-requests`, without the jitter.
+        limit: u64,
+    },
+    /// It has grown.
+    Memory {
+        /// Resident bytes.
+        resident: u64,
+        /// `--workers-max-rss` in bytes.
+        limit: u64,
+    },
+    /// It is old.
+    Lifetime {
+        /// How long it was ready.
+        age: Duration,
+        /// `--workers-lifetime`.
+        limit: Duration,
+    },
 }
 
 /// One log line.
@@ -31,15 +52,22 @@ pub enum Notice {
     Respawning { index: usize, delay: Duration },
     Finished { index: usize, pid: Pid, exit: Exit },
     Replacing { index: usize, pid: Pid, reason: Reason },
-    ReplacementFailed { index: usize, reason: Reason },
+    ReplacingInPlace { index: usize, pid: Pid, reason: Reason, memory: Memory },
+    ReplacementFailed { index: usize, reason: Reason, in_place: bool },
+    ReloadRefused { message: String },
+    StillOld { clock: ClockTime, message: String, old: usize, workers: usize },
     Reloading { workers: usize },
     Reloaded,
     KilledDraining { index: usize, pid: Pid },
+    Blocked { index: usize, pid: Pid, duration: Duration },
+    KilledBlocked { index: usize, pid: Pid },
+    Silent { index: usize, pid: Pid, duration: Duration, state: Option<char> },
     ScaledTo { workers: usize },
     ScaleLimit { workers: usize },
     CrashLoop { last: String },
     StartupFailed,
     Stopping,
+    Announcing { delay: Duration },
     Quitting,
     Forcing,
 }
@@ -53,21 +81,28 @@ impl Notice {
             | Self::StartTimedOut { .. }
             | Self::DiedStarting { .. }
             | Self::Died { .. }
+            | Self::Blocked { .. }
+            | Self::Silent { .. }
             | Self::ReplacementFailed { .. }
+            | Self::ReloadRefused { .. }
+            | Self::StillOld { .. }
             | Self::CrashLoop { .. }
             | Self::StartupFailed => Level::Error,
             Self::Finished { exit, .. } if !exit.is_orderly() => Level::Error,
             Self::Respawning { .. }
             | Self::KilledDraining { .. }
+            | Self::KilledBlocked { .. }
             | Self::ScaleLimit { .. }
             | Self::Forcing => Level::Warn,
             Self::WorkerStarted { .. }
             | Self::Finished { .. }
             | Self::Replacing { .. }
+            | Self::ReplacingInPlace { .. }
             | Self::Reloading { .. }
             | Self::Reloaded
             | Self::ScaledTo { .. }
             | Self::Stopping
+            | Self::Announcing { .. }
             | Self::Quitting => Level::Info,
         }
     }
@@ -82,17 +117,48 @@ impl fmt::Display for Name {
     }
 }
 
-/// Of a KILL that we did not send, the usual sender is the kernel at a memory limit.
-fn hint(exit: Exit) -> &'static str {
-    if exit == Exit::SIGKILL { " (out of memory?)" } else { "" }
+/// Bytes as people say them.
+struct MiB(u64);
+
+impl fmt::Display for MiB {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB", self.0 >> 20)
+    }
+}
+
+/// Seconds with one digit behind the point.
+pub(super) fn tenths(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64())
+}
+
+/// What is known of a process that shows no sign of life (proc(5), `/proc/PID/stat`).
+fn state_of(state: Option<char>) -> &'static str {
+    match state {
+        Some('T') => "it is stopped (state T, by SIGSTOP or SIGTSTP)",
+        Some('t') => "it is stopped by a debugger (state t)",
+        Some('D') => "it waits in the kernel and cannot be interrupted (state D)",
+        Some('R') => "it runs, but its watchdog does not (state R)",
+        Some('S') => "it sleeps, and its watchdog does not run (state S)",
+        Some('Z' | 'X') => "it is dying",
+        _ => "its state is not known",
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reload => "reload",
-            Self::Recycle => "recycling",
-        })
+        match self {
+            Self::Reload => f.write_str("reload"),
+            Self::Requests { served, limit } => {
+                write!(f, "requests: {served} answered, --limit-max-requests is {limit}")
+            }
+            Self::Memory { resident, limit } => {
+                write!(f, "memory: {} is over --workers-max-rss {}", MiB(*resident), MiB(*limit))
+            }
+            Self::Lifetime { age, limit } => {
+                let (age, limit) = (age.as_secs_f64(), limit.as_secs_f64());
+                write!(f, "lifetime: {age:.1} s is over --workers-lifetime {limit} s")
+            }
+        }
     }
 }
 
@@ -113,12 +179,9 @@ impl fmt::Display for Notice {
                 limit.as_secs_f64()
             ),
             Self::DiedStarting { index, pid, exit } => {
-                write!(f, "{} {exit} before it was ready{}", Name(*index, *pid), hint(*exit))
+                write!(f, "{} {exit} before it was ready", Name(*index, *pid))
             }
-            Self::Died { index, pid, exit } => {
-                write!(f, "{} {exit}{}", Name(*index, *pid), hint(*exit))
-            }
-            Self::Finished { index, pid, exit } => {
+            Self::Died { index, pid, exit } | Self::Finished { index, pid, exit } => {
                 write!(f, "{} {exit}", Name(*index, *pid))
             }
             Self::Respawning { index, delay } => write!(
@@ -130,14 +193,35 @@ impl fmt::Display for Notice {
             Self::Replacing { index, pid, reason } => {
                 write!(f, "Replacing {} ({reason})", Name(*index, *pid))
             }
-            Self::ReplacementFailed { index, reason: Reason::Reload } => write!(
+            Self::ReplacingInPlace { index, pid, reason, memory } => write!(
                 f,
-                "Reload abandoned: the new worker {} did not start, the old ones serve on",
-                index + 1
+                "Replacing {} ({reason}) in place: {} of {} are used, another {} do not fit beside it",
+                Name(*index, *pid),
+                MiB(memory.used),
+                MiB(memory.limit),
+                MiB(memory.worker)
             ),
-            Self::ReplacementFailed { index, reason: Reason::Recycle } => {
-                write!(f, "The new worker {} did not start, the old one serves on", index + 1)
+            Self::ReplacementFailed { index, reason, in_place } => {
+                let (the_new, number, others) = match (reason, in_place) {
+                    (Reason::Reload, false) => {
+                        ("Reload abandoned: the", index + 1, "old ones serve")
+                    }
+                    (Reason::Reload, true) => ("Reload abandoned: the", index + 1, "others serve"),
+                    (_, false) => ("The", index + 1, "old one serves"),
+                    (_, true) => ("The", index + 1, "others serve"),
+                };
+                write!(f, "{the_new} new worker {number} did not start, the {others} on")
             }
+            Self::ReloadRefused { message } => {
+                write!(f, "Reload abandoned, the settings stay as they were: {message}")
+            }
+            Self::StillOld { clock, message, old, workers } if old == workers => {
+                write!(f, "Still serving the code from before the reload at {clock}: {message}")
+            }
+            Self::StillOld { clock, message, old, workers } => write!(
+                f,
+                "{old} of {workers} workers still serve the code from before the reload at {clock}: {message}"
+            ),
             Self::Reloading { workers } => {
                 write!(f, "Received SIGHUP, replacing {workers} workers one by one")
             }
@@ -145,6 +229,22 @@ impl fmt::Display for Notice {
             Self::KilledDraining { index, pid } => {
                 write!(f, "{} did not finish in time, killing it", Name(*index, *pid))
             }
+            Self::Blocked { index, pid, duration } => write!(
+                f,
+                "{} was blocked for {} s (--timeout), replacing it",
+                Name(*index, *pid),
+                tenths(*duration)
+            ),
+            Self::KilledBlocked { index, pid } => {
+                write!(f, "{} did not end after SIGABRT, killing it", Name(*index, *pid))
+            }
+            Self::Silent { index, pid, duration, state } => write!(
+                f,
+                "{} has shown no sign of life for {} s (--timeout), {}; replacing it",
+                Name(*index, *pid),
+                tenths(*duration),
+                state_of(*state)
+            ),
             Self::ScaledTo { workers } => write!(f, "Scaling to {workers} workers"),
             Self::ScaleLimit { workers } => {
                 write!(f, "Not scaling, {workers} workers is the limit")
@@ -158,6 +258,11 @@ impl fmt::Display for Notice {
             Self::Stopping => {
                 f.write_str("Shutting down, waiting for workers (CTRL+C to force quit)")
             }
+            Self::Announcing { delay } => write!(
+                f,
+                "Accepting connections for another {} s (--shutdown-delay)",
+                delay.as_secs_f64()
+            ),
             Self::Quitting => f.write_str("Received SIGQUIT, shutting down without draining"),
             Self::Forcing => f.write_str("Forced to quit, killing the workers"),
         }

@@ -3,15 +3,21 @@
 //! The other half of [`Policy`]: `machine.rs` moves workers from stage to stage, this file compares
 //! them with the target and asks for what is missing.
 
-use super::machine::{Mode, Policy, Rollout, Seat, Stage, Worker};
+use super::machine::{Mode, Policy, Rollout, Seat, Stage, Step, Worker};
 use super::notice::{Notice, Reason};
-use super::{Action, Pid};
+use super::{Action, Memory, Pid};
 
 impl Policy {
     /// Starts a worker for every index that has none and has waited long enough.
     pub(super) fn fill_seats(&mut self, actions: &mut Vec<Action>) {
         for index in 0..self.seats.len() {
-            let is_taken = self.workers.iter().any(|w| w.index == index && w.stage.is_staying());
+            let is_vacated = |worker: &Worker| {
+                self.rollout.is_some_and(|r| r.old == worker.generation && r.step == Step::Vacating)
+            };
+            let is_taken = self
+                .workers
+                .iter()
+                .any(|w| w.index == index && (w.stage.is_staying() || is_vacated(w)));
             let is_due = self.seats.get(index).is_some_and(|seat| seat.respawn_at <= self.now);
             if !is_taken && is_due && self.spawn(index, actions).is_none() {
                 return;
@@ -25,40 +31,99 @@ impl Policy {
         if self.rollout.is_some() || self.workers.iter().any(is_starting) {
             return;
         }
-        let Some((old, index, pid, reason)) = self.next_to_replace() else {
-            let reload_done = self.reload.is_some_and(|first| {
-                self.workers.iter().all(|w| w.generation >= first || !w.stage.is_staying())
-            });
-            if reload_done {
-                self.reload = None;
-                actions.push(Action::Log(Notice::Reloaded));
+        let Some((old, pid, reason)) = self.next_to_replace() else {
+            if !self.workers.iter().any(|w| w.stage.is_staying() && self.is_reloaded_away(w)) {
+                self.finish_reload(actions);
             }
             return;
         };
         if self.has_free_slot() {
-            actions.push(Action::Log(Notice::Replacing { index, pid, reason }));
-        }
-        if let Some(new) = self.spawn(index, actions) {
-            self.rollout = Some(Rollout { old, new, reason });
+            self.rollout = Some(Rollout { old, reason, step: Step::Measuring });
+            actions.push(Action::MeasureMemory { pid });
         }
     }
 
-    /// The ready worker of the lowest index that should be replaced: generation, index, pid, why.
-    fn next_to_replace(&self) -> Option<(u32, usize, Pid, Reason)> {
+    /// It is known whether there is memory for a worker more: begins the replacement that asked.
+    pub(super) fn begin_rollout(
+        &mut self,
+        pid: Pid,
+        memory: Option<Memory>,
+        actions: &mut Vec<Action>,
+    ) {
+        let asked = |rollout: &mut Rollout| rollout.step == Step::Measuring;
+        let Some(rollout) = self.rollout.take_if(asked) else {
+            return;
+        };
+        let Rollout { old, reason, .. } = rollout;
+        let is_old = |w: &&Worker| w.generation == old && matches!(w.stage, Stage::Ready { .. });
+        let Some(index) = self.workers.iter().find(is_old).map(|worker| worker.index) else {
+            return;
+        };
+        if let Some(memory) = memory.filter(|memory| !memory.has_room_for_another()) {
+            actions.push(Action::Log(Notice::ReplacingInPlace { index, pid, reason, memory }));
+            self.rollout = Some(Rollout { step: Step::Vacating, ..rollout });
+            self.send_away(|worker| worker.generation == old, actions);
+            return;
+        }
+        actions.push(Action::Log(Notice::Replacing { index, pid, reason }));
+        if let Some(new) = self.spawn(index, actions) {
+            self.rollout = Some(Rollout { step: Step::Overlapping { new }, ..rollout });
+        }
+    }
+
+    /// A worker that was told to leave has gone: the next step of its replacement.
+    pub(super) fn left(&mut self, worker: &Worker, actions: &mut Vec<Action>) {
+        let Worker { generation, index, .. } = *worker;
+        let ends = |rollout: &mut Rollout| {
+            rollout.old == generation || rollout.step == Step::Filling { new: generation }
+        };
+        let Some(rollout) = self.rollout.take_if(ends) else {
+            return;
+        };
+        if rollout.step == Step::Vacating
+            && index < self.seats.len()
+            && let Some(new) = self.spawn(index, actions)
+        {
+            self.rollout = Some(Rollout { step: Step::Filling { new }, ..rollout });
+        }
+    }
+
+    /// The ready worker of the lowest index that should be replaced: generation, pid, why.
+    fn next_to_replace(&self) -> Option<(u32, Pid, Reason)> {
         let wanted = self.workers.iter().filter_map(|worker| {
-            let Stage::Ready { recycle_at, .. } = worker.stage else {
+            let Stage::Ready { recycle, .. } = worker.stage else {
                 return None;
             };
-            let reason = if self.reload.is_some_and(|first| worker.generation < first) {
+            let reason = if self.is_reloaded_away(worker) {
                 Reason::Reload
-            } else if recycle_at.is_some_and(|at| at <= self.now) {
-                Reason::Recycle
             } else {
-                return None;
+                recycle.filter(|recycle| recycle.at <= self.now)?.reason
             };
-            Some((worker.generation, worker.index, worker.pid?, reason))
+            Some((worker.index, worker.generation, worker.pid?, reason))
         });
-        wanted.min_by_key(|&(_, index, ..)| index)
+        let (_, generation, pid, reason) = wanted.min_by_key(|&(index, ..)| index)?;
+        Some((generation, pid, reason))
+    }
+
+    /// Whether a reload under way should replace this worker.
+    fn is_reloaded_away(&self, worker: &Worker) -> bool {
+        self.reload.as_ref().is_some_and(|reload| {
+            let is_kept = reload.workers.is_none_or(|workers| worker.index < workers);
+            worker.generation < reload.first && is_kept
+        })
+    }
+
+    /// The most workers there can be: one slot stays free for a replacement.
+    pub(super) fn most_workers(&self) -> usize {
+        self.settings.slots.saturating_sub(1).max(1)
+    }
+
+    /// Another number of workers from now on.
+    pub(super) fn scale_to(&mut self, workers: usize, actions: &mut Vec<Action>) {
+        self.seats.resize_with(workers, Seat::default);
+        actions.push(Action::Log(Notice::ScaledTo { workers }));
+        // A rollout of such an index ends with its old worker, like any other.
+        self.send_away(|worker| worker.index >= workers, actions);
     }
 
     fn has_free_slot(&self) -> bool {
@@ -87,8 +152,15 @@ impl Policy {
             actions.push(Action::Log(Notice::ScaleLimit { workers }));
             return;
         }
-        self.seats.push(Seat::default());
-        actions.push(Action::Log(Notice::ScaledTo { workers: workers + 1 }));
+        self.scale_to(workers + 1, actions);
+    }
+
+    /// Makes use of room that was found after the start.
+    pub(super) fn grow_to(&mut self, workers: usize) {
+        let most = self.settings.slots.saturating_sub(1);
+        if self.mode == Mode::Running && workers.min(most) > self.seats.len() {
+            self.seats.resize_with(workers.min(most), Seat::default);
+        }
     }
 
     pub(super) fn scale_down(&mut self, actions: &mut Vec<Action>) {
@@ -99,11 +171,6 @@ impl Policy {
             actions.push(Action::Log(Notice::ScaleLimit { workers: 1 }));
             return;
         }
-        self.seats.pop();
-        let workers = self.seats.len();
-        actions.push(Action::Log(Notice::ScaledTo { workers }));
-        let is_superfluous = |worker: &Worker| worker.index >= workers;
-        // A rollout of that index ends with its old worker, like any other.
-        self.send_away(is_superfluous, actions);
+        self.scale_to(self.seats.len() - 1, actions);
     }
 }

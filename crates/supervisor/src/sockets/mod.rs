@@ -39,14 +39,15 @@ pub enum ListenerKind {
 /// long as it listens; a socket taken out of it must not outlive the rest.
 #[derive(Debug)]
 pub struct Listener {
+    /// First, so that it is removed while the socket is open: afterwards a successor could have put
+    /// its own there that cannot be told from ours.
+    file: Option<SocketFile>,
     /// The socket.
     pub fd: OwnedFd,
     /// Where it listens, as people write it: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
     pub address: String,
     /// What kind of socket it is.
     pub kind: ListenerKind,
-    #[expect(dead_code, reason = "its drop removes the file")]
-    file: Option<SocketFile>,
 }
 
 impl Listener {
@@ -70,6 +71,11 @@ impl Listener {
     /// Whether its name says that TLS is spoken on it.
     pub fn is_tls(&self) -> bool {
         self.address.starts_with("https")
+    }
+
+    /// Gives the file, if we made one, to the user that the process is going to be.
+    pub(crate) fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.give_to(uid, gid))
     }
 }
 

@@ -29,6 +29,13 @@ impl SocketFile {
         Ok(Self { path, device, inode, pid: std::process::id() })
     }
 
+    pub(super) fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
+        if self.is_ours() {
+            std::os::unix::fs::lchown(&self.path, Some(uid), Some(gid))?;
+        }
+        Ok(())
+    }
+
     /// False once another server has put its own socket there.
     fn is_ours(&self) -> bool {
         self.pid == std::process::id()

@@ -2,6 +2,8 @@
 //! process that runs the tests, so that all of them can share one.
 
 mod isolation;
+mod recycle;
+mod reload;
 mod replace;
 mod start;
 mod stop;

@@ -13,7 +13,7 @@ fn a_killed_worker_is_replaced_and_its_death_logged() {
     let pid = pid_of(&victim);
     send(pid, Signal::KILL);
     let number = victim["index"].as_u64().unwrap() + 1;
-    let line = format!("ERROR Worker {number} [{pid}] was killed by SIGKILL (out of memory?)");
+    let line = format!("ERROR Worker {number} [{pid}] was killed by SIGKILL");
     server.wait_for_line(&line);
     server.wait_for_line("INFO Started worker");
     let index = victim["index"].clone();
@@ -69,7 +69,9 @@ fn a_reload_that_cannot_start_leaves_the_old_workers_serving() {
 fn a_worker_that_asks_for_it_is_recycled() {
     let mut server = Server::serving(&json!({ "workers": 1 }));
     let before = pid_of(&server.ask("recycle"));
-    server.wait_for_line(&format!("Replacing Worker 1 [{before}] (recycling)"));
+    server.wait_for_line(&format!(
+        "Replacing Worker 1 [{before}] (requests: 7 answered, --limit-max-requests is 5)"
+    ));
     server.wait_for_line(&format!("Worker 1 [{before}] exited with code 0"));
     assert_ne!(pid_of(&server.ask("hello")), before);
 }

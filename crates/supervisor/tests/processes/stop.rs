@@ -98,9 +98,7 @@ fn the_workers_stop_when_the_supervisor_is_killed() {
 #[test]
 fn signals_without_a_meaning_are_harmless() {
     let mut server = Server::serving(&json!({ "workers": 1 }));
-    for signal in [Signal::USR1, Signal::USR2, Signal::WINCH] {
-        server.signal(signal);
-        server.wait_for_line("Ignoring SIG");
-    }
+    server.signal(Signal::WINCH);
+    server.wait_for_line("Ignoring SIGWINCH");
     server.ask("hello");
 }

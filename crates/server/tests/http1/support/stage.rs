@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -49,6 +49,7 @@ impl Stage {
             concurrency_limit: None,
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(5),
+            websocket: None,
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
@@ -133,6 +134,17 @@ impl Stage {
         self.books.statuses.lock().expect("no panic holds this lock").clone()
     }
 
+    /// The statuses of requests that the server refused by itself, in order.
+    pub(crate) fn refusals(&self) -> Vec<u16> {
+        self.books.refusals.lock().expect("no panic holds this lock").clone()
+    }
+
+    /// Bytes read and bytes written so far.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        let Books { read, written, .. } = &*self.books;
+        (read.load(Ordering::Relaxed), written.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn abortive_closes(&self) -> u32 {
         self.abortive_closes.load(Ordering::Relaxed)
     }
@@ -169,6 +181,9 @@ struct Books {
     finished: AtomicU32,
     in_flight: AtomicU32,
     statuses: Mutex<Vec<u16>>,
+    refusals: Mutex<Vec<u16>>,
+    read: AtomicUsize,
+    written: AtomicUsize,
 }
 
 impl Telemetry for Books {
@@ -191,6 +206,18 @@ impl Telemetry for Books {
         self.finished.fetch_add(1, Ordering::Relaxed);
         self.in_flight.store(in_flight, Ordering::Relaxed);
         self.statuses.lock().expect("no panic holds this lock").push(status);
+    }
+
+    fn request_refused(&self, status: u16) {
+        self.refusals.lock().expect("no panic holds this lock").push(status);
+    }
+
+    fn bytes_read(&self, count: usize) {
+        self.read.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn bytes_written(&self, count: usize) {
+        self.written.fetch_add(count, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,216 @@
+//! `receive` and `send` of one WebSocket (ASGI WebSocket 2.5).
+//!
+//! As in [`crate::http`], both act when they are called and return an object to await.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::types::{PyBytes, PyDict, PyString};
+use rsgi_protocol::http::cycle::More;
+use rsgi_protocol::http::response::ResponseHead;
+use rsgi_protocol::websocket::Kind;
+use rsgi_protocol::websocket::close::{self, Close};
+use rsgi_protocol::websocket::handshake::Acceptance;
+use rsgi_server::{Flow, MessageReceived, Outgoing, WebSocket};
+
+use crate::awaitable::{Awaitable, Done, Operation};
+use crate::errors;
+use crate::message::{Message, SHARE_FROM, invalid_header, with_bytes, wrong_type};
+use crate::reactor::Reactor;
+
+/// One WebSocket, as the application holds it: `receive` and `send` are its methods.
+#[pyclass(frozen, module = "rsgi._native")]
+#[derive(Debug)]
+pub struct WebSocketExchange {
+    websocket: Arc<WebSocket>,
+    reactor: Arc<Reactor>,
+}
+
+impl WebSocketExchange {
+    pub(crate) fn new(websocket: Arc<WebSocket>, reactor: Arc<Reactor>) -> Self {
+        Self { websocket, reactor }
+    }
+
+    fn await_operation(&self, operation: impl Operation) -> Awaitable {
+        Awaitable::operation(Box::new(operation), Arc::clone(&self.reactor))
+    }
+
+    fn take(&self, message: &Bound<'_, PyAny>) -> PyResult<Flow> {
+        let py = message.py();
+        let message = Message::new(message);
+        let kind = message.kind(intern!(py, "type"))?;
+        match kind.to_str()? {
+            "websocket.send" => self.send_message(py, &message),
+            "websocket.accept" => self.accept(py, &message),
+            "websocket.close" => self.close(py, &message),
+            "websocket.http.response.start" => {
+                let status = message.status(intern!(py, "status"))?;
+                let mut head = ResponseHead::new(status).map_err(errors::from_field)?;
+                message.headers(intern!(py, "headers"), |name, value| {
+                    head.push(name, value).map_err(|error| invalid_header(name, error))
+                })?;
+                self.websocket.response_start(head).map_err(errors::from_websocket_send)
+            }
+            "websocket.http.response.body" => {
+                let data = message.body(intern!(py, "body"))?;
+                let more = More::from(message.flag(intern!(py, "more_body"))?);
+                self.websocket.response_body(data, more).map_err(errors::from_websocket_send)
+            }
+            other => Err(PyRuntimeError::new_err(format!(
+                "unknown ASGI message `{other}` for a WebSocket; expected `websocket.accept`, \
+                 `websocket.send` or `websocket.close`"
+            ))),
+        }
+    }
+
+    fn send_message<'py>(&self, py: Python<'py>, message: &Message<'_, 'py>) -> PyResult<Flow> {
+        let text = message.find(intern!(py, "text"))?;
+        let bytes = message.find(intern!(py, "bytes"))?;
+        let sent = match (text, bytes) {
+            (Some(text), None) => {
+                let text = text.cast_into::<PyString>().map_err(|error| {
+                    wrong_type("`text` of `websocket.send`", "str", &error.into_inner())
+                })?;
+                let utf8 = text.to_str()?;
+                let outgoing = if utf8.len() < SHARE_FROM {
+                    Outgoing::Slice(utf8.as_bytes())
+                } else {
+                    Outgoing::Shared(Bytes::from_owner(PyBackedStr::try_from(text.clone())?))
+                };
+                self.websocket.send(Kind::Text, outgoing)
+            }
+            (None, Some(bytes)) => {
+                if let Ok(bytes) = bytes.cast::<PyBytes>() {
+                    let outgoing = if bytes.as_bytes().len() < SHARE_FROM {
+                        Outgoing::Slice(bytes.as_bytes())
+                    } else {
+                        Outgoing::Shared(Bytes::from_owner(PyBackedBytes::from(bytes.clone())))
+                    };
+                    self.websocket.send(Kind::Binary, outgoing)
+                } else {
+                    with_bytes(&bytes, "`bytes` of `websocket.send`", |bytes| {
+                        Ok(self.websocket.send(Kind::Binary, Outgoing::Slice(bytes)))
+                    })?
+                }
+            }
+            (Some(_), Some(_)) => {
+                return Err(PyValueError::new_err("`websocket.send` has both `text` and `bytes`"));
+            }
+            (None, None) => {
+                return Err(PyValueError::new_err(
+                    "`websocket.send` has neither `text` nor `bytes`",
+                ));
+            }
+        };
+        sent.map_err(errors::from_websocket_send)
+    }
+
+    fn accept<'py>(&self, py: Python<'py>, message: &Message<'_, 'py>) -> PyResult<Flow> {
+        let mut acceptance = Acceptance::default();
+        if let Some(name) = message.find(intern!(py, "subprotocol"))? {
+            let name = name.cast_into::<PyString>().map_err(|error| {
+                wrong_type("`subprotocol` of `websocket.accept`", "str", &error.into_inner())
+            })?;
+            acceptance.subprotocol(name.to_str()?.as_bytes()).map_err(errors::from_field)?;
+        }
+        message.headers(intern!(py, "headers"), |name, value| {
+            acceptance.push(name, value).map_err(|error| invalid_header(name, error))
+        })?;
+        self.websocket.accept(acceptance).map_err(errors::from_websocket_send)
+    }
+
+    fn close<'py>(&self, py: Python<'py>, message: &Message<'_, 'py>) -> PyResult<Flow> {
+        let code = match message.find(intern!(py, "code"))? {
+            None => close::NORMAL,
+            Some(code) => {
+                let number = code
+                    .extract::<i64>()
+                    .map_err(|_| wrong_type("`code` of `websocket.close`", "int", &code))?;
+                let valid = u16::try_from(number)
+                    .ok()
+                    .filter(|&code| code == close::NO_STATUS || close::may_be_sent(code));
+                valid.ok_or_else(|| {
+                    PyValueError::new_err(format!(
+                        "`code` of `websocket.close` must be 1000 to 1014 without the reserved \
+                         ones, or 3000 to 4999, not `{number}`"
+                    ))
+                })?
+            }
+        };
+        let reason = match message.find(intern!(py, "reason"))? {
+            None => String::new(),
+            Some(reason) => reason
+                .extract()
+                .map_err(|_: PyErr| wrong_type("`reason` of `websocket.close`", "str", &reason))?,
+        };
+        let close = Close::with_reason(code, &reason);
+        self.websocket.close(&close).map_err(errors::from_websocket_send)
+    }
+}
+
+#[pymethods]
+impl WebSocketExchange {
+    /// Wait for the next event: `websocket.connect`, `websocket.receive` or
+    /// `websocket.disconnect`.
+    fn receive(&self) -> Awaitable {
+        self.await_operation(Receive(Arc::clone(&self.websocket)))
+    }
+
+    /// Send an event: `websocket.accept`, `websocket.send`, `websocket.close` or a denial's.
+    fn send(&self, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let py = message.py();
+        let awaitable = match self.take(message) {
+            Ok(Flow::Open) => return Done::get(py),
+            Ok(Flow::Yield) => Awaitable::yielding(),
+            Ok(Flow::Full) => self.await_operation(Drain(Arc::clone(&self.websocket))),
+            Err(error) => Awaitable::failing(error),
+        };
+        Ok(Py::new(py, awaitable)?.into_any())
+    }
+}
+
+struct Receive(Arc<WebSocket>);
+
+impl Operation for Receive {
+    fn poll(&self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        self.0.poll_receive(cx).map(|received| to_message(py, received))
+    }
+}
+
+struct Drain(Arc<WebSocket>);
+
+impl Operation for Drain {
+    fn poll(&self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        self.0.poll_drained(cx).map(|()| Ok(py.None()))
+    }
+}
+
+fn to_message(py: Python<'_>, received: MessageReceived) -> PyResult<Py<PyAny>> {
+    let message = PyDict::new(py);
+    let kind = intern!(py, "type");
+    match received {
+        MessageReceived::Message(Kind::Text, data) => {
+            message.set_item(kind, intern!(py, "websocket.receive"))?;
+            // It is UTF-8: the decoder has checked it.
+            let text = std::str::from_utf8(&data)
+                .map_err(|error| PyTypeError::new_err(error.to_string()))?;
+            message.set_item(intern!(py, "text"), PyString::new(py, text))?;
+        }
+        MessageReceived::Message(Kind::Binary, data) => {
+            message.set_item(kind, intern!(py, "websocket.receive"))?;
+            message.set_item(intern!(py, "bytes"), PyBytes::new(py, &data))?;
+        }
+        MessageReceived::Connect => message.set_item(kind, intern!(py, "websocket.connect"))?,
+        MessageReceived::Disconnect(close) => {
+            message.set_item(kind, intern!(py, "websocket.disconnect"))?;
+            message.set_item(intern!(py, "code"), close.code)?;
+            message.set_item(intern!(py, "reason"), &*close.reason)?;
+        }
+    }
+    Ok(message.into_any().unbind())
+}

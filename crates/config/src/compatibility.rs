@@ -1,0 +1,293 @@
+//! The flags of uvicorn 0.54, gunicorn 27, granian 2.8 and hypercorn 0.18 that mean nothing here.
+//!
+//! Each is accepted with a line that says why nothing comes of it, or, where the server would then
+//! do something that nobody wants to find out later, refused with a sentence. A flag with the
+//! meaning of one of ours is an alias in [`crate::table`] instead. Long because it is one table.
+
+use crate::setting::{Kind, Setting};
+use crate::{tls, values};
+
+const LOOP: &str = "workers run rsgi's own event loop";
+const PARSER: &str = "there is one HTTP implementation";
+const GRAMMAR: &str = "requests are judged by RFC 9112";
+const HTTP2: &str = "rsgi speaks HTTP/1.1";
+const ONE_CLASS: &str = "there is one kind of worker";
+const NO_THREADS: &str = "there is one event loop per worker and no thread count; use --workers";
+const NO_RELOAD: &str = "source files are not watched; SIGHUP replaces the workers";
+const NO_PROXY: &str = "forwarded headers are not read; clients are the addresses that connect";
+const NO_STATSD: &str = "rsgi sends nothing to StatsD";
+const NO_METRICS: &str = "no metrics are served under this name";
+const NO_SYSLOG: &str = "the log goes to standard error; its reader passes it on";
+const NO_LOG_CONFIG: &str = "the log is written by the server, not by Python's logging";
+const NO_LOG_FORMAT: &str = "the access log has one format";
+const NO_POOL: &str = "there is no pool for heavy work beside the workers";
+const NO_CONTROL: &str = "there is no control socket; the supervisor takes signals";
+const NO_FILES: &str = "static files are for a proxy or the application to serve";
+const ALWAYS_REPLACED: &str =
+    "a worker that ends is always replaced, more slowly if it fails again";
+const RSS: &str = "when memory is looked at is not a setting";
+const HEAD_LIMIT: &str = "the limit is for the whole head: --limit-request-head-size";
+const OPENSSL: &str = "there is no such choice in the TLS library";
+
+/// What uvicorn reads from `UVICORN_...`. No other name: `UVICORN_THREADS` may be somebody's own.
+pub(crate) const UVICORN: &[&str] = &[
+    "access_log",
+    "app",
+    "app_dir",
+    "backlog",
+    "date_header",
+    "env_file",
+    "factory",
+    "fd",
+    "forwarded_allow_ips",
+    "h11_max_incomplete_event_size",
+    "header",
+    "host",
+    "http",
+    "http2",
+    "interface",
+    "lifespan",
+    "limit_concurrency",
+    "limit_max_requests",
+    "limit_max_requests_jitter",
+    "log_config",
+    "log_level",
+    "loop",
+    "port",
+    "proxy_headers",
+    "reload",
+    "reload_delay",
+    "reload_dir",
+    "reload_exclude",
+    "reload_include",
+    "reset_contextvars",
+    "root_path",
+    "server_header",
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_ciphers",
+    "ssl_keyfile",
+    "ssl_keyfile_password",
+    "ssl_version",
+    "timeout_graceful_shutdown",
+    "timeout_keep_alive",
+    "timeout_worker_healthcheck",
+    "uds",
+    "use_colors",
+    "workers",
+    "ws",
+    "ws_max_queue",
+    "ws_max_size",
+    "ws_per_message_deflate",
+    "ws_ping_interval",
+    "ws_ping_timeout",
+];
+
+/// All flags that mean nothing here, by subject.
+pub(crate) static OTHERS: &[Setting] = &[
+    // The kind of worker, the loop, the parser
+    Setting { short: Some('k'), ..ignored("worker_class", "CLASS", ONE_CLASS) },
+    Setting {
+        aliases: &["asgi_loop"],
+        doc: "`auto`, `asyncio`, `uvloop`, `zuvloop`, `rloop`, `winloop` or `module:factory`.",
+        read: |_, text| match text.split_once(':') {
+            Some((module, factory)) if !module.is_empty() && !factory.is_empty() => Ok(()),
+            _ => {
+                values::choice(text, &["auto", "asyncio", "uvloop", "zuvloop", "rloop", "winloop"])
+            }
+        },
+        ..ignored("loop", "LOOP", LOOP)
+    },
+    Setting {
+        doc: "`auto`, `h11`, `httptools`, `zttp` or `1`.",
+        read: |_, text| values::choice(text, &["auto", "h11", "httptools", "zttp", "1"]),
+        ..ignored("http", "PARSER", PARSER)
+    },
+    Setting {
+        doc: "`auto`, `asgi3` or `asgi`.",
+        read: |_, text| values::choice(text, &["auto", "asgi3", "asgi"]),
+        ..ignored("interface", "INTERFACE", "applications are always called as ASGI 3")
+    },
+    ignored("http_parser", "PARSER", PARSER),
+    ignored("task_impl", "WORD", "requests are asyncio's own tasks"),
+    ignored("runtime_mode", "WORD", "a worker has one thread"),
+    ignored("reset_contextvars", "", "a request's context is a copy of what startup left"),
+    ignored("asgi_disconnect_grace_period", "TIME", "a disconnect does not cancel the application"),
+    // Threads
+    refused("threads", "N", "1", NO_THREADS),
+    refused("blocking_threads", "N", "1", NO_THREADS),
+    refused("runtime_threads", "N", "1", NO_THREADS),
+    refused("runtime_blocking_threads", "N", "1", NO_THREADS),
+    refused("dirty_threads", "N", "1", NO_POOL),
+    ignored("blocking_threads_idle_timeout", "TIME", "there are no blocking threads"),
+    // Processes
+    Setting {
+        short: Some('D'),
+        ..refused("daemon", "", "", "rsgi stays in the foreground; use systemd or Docker")
+    },
+    ignored("worker_tmp_dir", "DIR", "heartbeats are in shared memory, not in a file"),
+    ignored("worker_connections", "N", "--limit-concurrency limits requests at once"),
+    ignored("backpressure", "N", "--limit-concurrency answers 503 instead of waiting"),
+    Setting {
+        aliases: &["process_name"],
+        short: Some('n'),
+        ..ignored("name", "NAME", "processes keep the interpreter's title")
+    },
+    Setting {
+        default: "0",
+        short: Some('m'),
+        ..ignored(
+            "umask",
+            "MODE",
+            "--uds-permissions is for sockets, the starter's umask for files",
+        )
+    },
+    ignored("reuse_port", "", "all workers share each socket, and take connections by load"),
+    Setting {
+        short: Some('R'),
+        ..ignored("enable_stdio_inheritance", "", "workers always have the standard streams")
+    },
+    ignored("spew", "", "use --log-level debug"),
+    ignored("debug", "", "use --log-level debug"),
+    ignored("respawn_failed_workers", "", ALWAYS_REPLACED),
+    ignored("no_respawn_failed_workers", "", ALWAYS_REPLACED),
+    ignored("respawn_interval", "TIME", ALWAYS_REPLACED),
+    ignored("rss_sample_interval", "TIME", RSS),
+    ignored("rss_samples", "N", RSS),
+    refused("dirty_app", "APP", "", NO_POOL),
+    ignored("dirty_workers", "N", NO_POOL),
+    ignored("dirty_timeout", "TIME", NO_POOL),
+    ignored("dirty_graceful_timeout", "TIME", NO_POOL),
+    ignored("control_socket", "PATH", NO_CONTROL),
+    ignored("control_socket_mode", "MODE", NO_CONTROL),
+    ignored("no_control_socket", "", NO_CONTROL),
+    // The application
+    refused("paste", "FILE", "", "give the application as module:attribute"),
+    refused("paster", "FILE", "", "give the application as module:attribute"),
+    ignored("paste_global", "NAME=VALUE", "PasteDeploy is not used"),
+    ignored("no_factory", "", "that is the default"),
+    // Reloading
+    ignored("reload", "", NO_RELOAD),
+    ignored("no_reload", "", NO_RELOAD),
+    Setting {
+        aliases: &["reload_dirs", "reload_paths"],
+        ..ignored("reload_dir", "DIR", NO_RELOAD)
+    },
+    Setting { aliases: &["reload_includes"], ..ignored("reload_include", "GLOB", NO_RELOAD) },
+    Setting { aliases: &["reload_excludes"], ..ignored("reload_exclude", "GLOB", NO_RELOAD) },
+    Setting { aliases: &["reload_tick"], ..ignored("reload_delay", "TIME", NO_RELOAD) },
+    ignored("reload_engine", "WORD", NO_RELOAD),
+    ignored("reload_extra_file", "FILE", NO_RELOAD),
+    ignored("reload_ignore_dirs", "NAME", NO_RELOAD),
+    ignored("reload_ignore_patterns", "PATTERN", NO_RELOAD),
+    ignored("reload_ignore_paths", "PATH", NO_RELOAD),
+    ignored("reload_ignore_worker_failure", "", NO_RELOAD),
+    ignored("no_reload_ignore_worker_failure", "", NO_RELOAD),
+    // HTTP
+    Setting { default: "h1", ..ignored("http_protocols", "LIST", HTTP2) },
+    ignored("http2", "", HTTP2),
+    Setting { default: "off", ..ignored("http2_cleartext", "WORD", HTTP2) },
+    ignored("http2_max_concurrent_streams", "N", HTTP2),
+    ignored("http2_initial_window_size", "SIZE", HTTP2),
+    ignored("http2_max_frame_size", "SIZE", HTTP2),
+    ignored("http2_max_header_list_size", "SIZE", HTTP2),
+    ignored("http2_adaptive_window", "", HTTP2),
+    ignored("no_http2_adaptive_window", "", HTTP2),
+    ignored("http2_initial_connection_window_size", "SIZE", HTTP2),
+    ignored("http2_initial_stream_window_size", "SIZE", HTTP2),
+    ignored("http2_keep_alive_interval", "TIME", HTTP2),
+    ignored("http2_keep_alive_timeout", "TIME", HTTP2),
+    ignored("http2_max_headers_size", "SIZE", HTTP2),
+    ignored("http2_max_send_buffer_size", "SIZE", HTTP2),
+    ignored("http1_header_read_timeout", "MS", "use --timeout-request-header, in seconds"),
+    ignored("http1_keep_alive", "", "use --timeout-keep-alive"),
+    ignored("no_http1_keep_alive", "", "use --timeout-keep-alive 0"),
+    ignored("http1_pipeline_flush", "", "pipelined responses are always joined"),
+    ignored("no_http1_pipeline_flush", "", "pipelined responses are always joined"),
+    ignored("read_timeout", "TIME", "use --timeout-request-header"),
+    ignored("limit_request_line", "SIZE", HEAD_LIMIT),
+    ignored("limit_request_field_size", "SIZE", HEAD_LIMIT),
+    ignored("permit_obsolete_folding", "", GRAMMAR),
+    ignored("strip_header_spaces", "", GRAMMAR),
+    ignored("permit_unconventional_http_method", "", GRAMMAR),
+    ignored("permit_unconventional_http_version", "", GRAMMAR),
+    ignored("casefold_http_method", "", GRAMMAR),
+    ignored("header_map", "WORD", "ASGI passes header names as they are"),
+    ignored("forwarder_headers", "LIST", "ASGI passes header names as they are"),
+    ignored("no_sendfile", "", "sendfile is not used"),
+    Setting {
+        default: "http",
+        ..refused("protocol", "WORD", "http", "rsgi speaks HTTP; let the proxy speak it, too")
+    },
+    ignored("uwsgi_allow_from", "LIST", "the uwsgi protocol is not spoken"),
+    refused("proxy_protocol", "", "off", "the PROXY protocol is not understood"),
+    ignored("proxy_allow_from", "LIST", "the PROXY protocol is not understood"),
+    ignored("proxy_headers", "", NO_PROXY),
+    ignored("no_proxy_headers", "", NO_PROXY),
+    Setting {
+        env: &[crate::table::variable("FORWARDED_ALLOW_IPS")],
+        ..ignored("forwarded_allow_ips", "LIST", NO_PROXY)
+    },
+    refused("server_name", "HOST", "", "hosts are for a proxy or the application to check"),
+    refused("static_path_mount", "DIR", "", NO_FILES),
+    ignored("static_path_route", "PATH", NO_FILES),
+    ignored("static_path_dir_to_file", "NAME", NO_FILES),
+    ignored("static_path_expires", "TIME", NO_FILES),
+    ignored("quic_bind", "ADDRESS", "HTTP/3 is not spoken"),
+    refused("insecure_bind", "ADDRESS", "", "the address says it: --bind http://ADDRESS"),
+    ignored("suppress_ragged_eofs", "", OPENSSL),
+    ignored("do_handshake_on_connect", "", OPENSSL),
+    Setting {
+        name: "ssl_client_verify",
+        kind: Kind::Switch,
+        help: "the same as `--ssl-cert-reqs required`",
+        read: |draft, text| {
+            if values::switch(text)? {
+                draft.config.tls.client_certificates = tls::ClientCertificates::Required;
+            }
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    // Logs and metrics
+    ignored("log", "", "use --log-level"),
+    ignored("no_log", "", "use --log-level critical and --no-access-log"),
+    ignored("log_config", "FILE", NO_LOG_CONFIG),
+    ignored("log_config_json", "FILE", NO_LOG_CONFIG),
+    ignored("logger_class", "CLASS", NO_LOG_CONFIG),
+    Setting {
+        aliases: &["access_log_fmt"],
+        ..ignored("access_logformat", "FORMAT", NO_LOG_FORMAT)
+    },
+    ignored("capture_output", "", "standard output stays where it is"),
+    ignored("log_syslog", "", NO_SYSLOG),
+    ignored("log_syslog_to", "ADDRESS", NO_SYSLOG),
+    ignored("log_syslog_prefix", "TEXT", NO_SYSLOG),
+    ignored("log_syslog_facility", "WORD", NO_SYSLOG),
+    ignored("disable_redirect_access_to_syslog", "", NO_SYSLOG),
+    ignored("statsd_host", "ADDRESS", NO_STATSD),
+    ignored("statsd_prefix", "TEXT", NO_STATSD),
+    ignored("dogstatsd_tags", "LIST", NO_STATSD),
+    ignored("enable_backlog_metric", "", NO_STATSD),
+    ignored("metrics", "", NO_METRICS),
+    ignored("no_metrics", "", NO_METRICS),
+    ignored("metrics_address", "HOST", NO_METRICS),
+    ignored("metrics_port", "PORT", NO_METRICS),
+    ignored("metrics_scrape_interval", "TIME", NO_METRICS),
+];
+
+/// A flag that is accepted; with an empty placeholder, one without a value.
+const fn ignored(name: &'static str, placeholder: &'static str, help: &'static str) -> Setting {
+    Setting { name, kind: Kind::Ignored, placeholder, help, ..Setting::ROW }
+}
+
+/// A flag that is refused, unless its value is `harmless`.
+const fn refused(
+    name: &'static str,
+    placeholder: &'static str,
+    harmless: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { name, kind: Kind::Refused, placeholder, default: harmless, help, ..Setting::ROW }
+}

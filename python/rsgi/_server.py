@@ -1,0 +1,247 @@
+"""Serving from inside a program: `rsgi.Config` and `rsgi.Server`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType, MappingProxyType
+from typing import Any
+
+from rsgi._event_loop import EventLoop, new_event_loop
+from rsgi._importer import ApplicationError, check, load
+from rsgi._native import Worker, check_keywords
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Config:
+    """An application and the settings that it is served with.
+
+    `app` is an ASGI application, or an import string such as `"main:app"`; `settings` are the
+    command's options with underscores: `host="0.0.0.0"`, `port=8000`. Raises `ValueError` or
+    `TypeError` for settings that are wrong.
+    """
+
+    def __init__(self, app: str | Callable[..., Any], **settings: Any) -> None:
+        check_keywords(settings)
+        if int(settings.get("workers") or 1) > 1:
+            raise ValueError(
+                'a program serves with one worker; several need rsgi.run("module:app", workers=2)'
+            )
+        self._app = app
+        self._settings = dict(settings)
+
+    @property
+    def app(self) -> str | Callable[..., Any]:
+        """The application, or where to import it from."""
+        return self._app
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings as they were given; what is not among them has its default."""
+        return MappingProxyType(self._settings)
+
+    def __repr__(self) -> str:
+        """Show the application and the settings."""
+        settings = "".join(f", {name}={value!r}" for name, value in self._settings.items())
+        return f"Config({self._app!r}{settings})"
+
+
+class Server:
+    """One server in this process: it binds, serves, and can be told to stop.
+
+    In a program with `asyncio`, on rsgi's event loop:
+
+        server = rsgi.Server(rsgi.Config(app, port=8000))
+        asyncio.run(server.serve(), loop_factory=rsgi.new_event_loop)
+
+    In a test, on a thread of its own:
+
+        with rsgi.Server(rsgi.Config(app, port=0)).run_in_thread() as server:
+            httpx.get(f"http://127.0.0.1:{server.port}/")
+
+    A server serves once.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._worker: Worker | None = None
+        self._addresses: list[str] = []
+        self._should_exit = False
+        self._force_exit = False
+        self._on_ready: Callable[[], None] = lambda: None
+
+    @property
+    def started(self) -> bool:
+        """Whether connections are accepted, or have been."""
+        return self._worker is not None and self._worker.has_started
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server has been told to stop; set it to stop gracefully, from any thread."""
+        return self._should_exit
+
+    @should_exit.setter
+    def should_exit(self, value: bool) -> None:
+        if value and not self._should_exit:
+            self._should_exit = True
+            if self._worker is not None:
+                self._worker.stop()
+
+    @property
+    def force_exit(self) -> bool:
+        """Whether the server has been told to stop at once; may be set from any thread."""
+        return self._force_exit
+
+    @force_exit.setter
+    def force_exit(self, value: bool) -> None:
+        if value and not self._force_exit:
+            self.should_exit = True
+            self._force_exit = True
+            if self._worker is not None:
+                self._worker.stop()
+
+    @property
+    def exit_status(self) -> int:
+        """What the command would exit with: 0, or 3 if the start failed."""
+        return 0 if self._worker is None else self._worker.exit_status
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the server listens, as URLs; empty before it has bound."""
+        return list(self._addresses)
+
+    @property
+    def port(self) -> int:
+        """The first TCP port that the server is bound to.
+
+        Raises `RuntimeError` while there is none.
+        """
+        for address in self._addresses:
+            port = address.rpartition(":")[2].rstrip("/")
+            if port.isdigit():
+                return int(port)
+        raise RuntimeError("the server is not bound to a port")
+
+    async def serve(self) -> None:
+        """Serve on the running event loop, an `rsgi.EventLoop`, until told to stop.
+
+        On the main thread SIGINT and SIGTERM stop the server, and once it has stopped they are
+        raised again for the program around it, as uvicorn does. A start that fails is logged and
+        shows in `started` and `exit_status`.
+
+        Raises `RuntimeError` on another event loop, `ValueError` if an address cannot be bound.
+        Cancelling it stops the server gracefully first.
+        """
+        event_loop = asyncio.get_running_loop()
+        if not isinstance(event_loop, EventLoop):
+            raise RuntimeError(
+                "rsgi serves on its own event loop: "
+                "asyncio.run(server.serve(), loop_factory=rsgi.new_event_loop)"
+            )
+        with self._stop_signals():
+            worker = self._bind()
+            application = load_for(worker, self.config.app)
+            if application is None:
+                return
+            if self._should_exit:
+                worker.stop()
+            ended = event_loop.create_future()
+            worker.announce()
+            # The end comes from within `select()`, and a loop does not look behind its own back.
+            settle = partial(event_loop.call_soon_threadsafe, _settle, ended)
+            worker.serve(event_loop, application, self._on_ready, settle)
+            try:
+                await asyncio.shield(ended)
+            except asyncio.CancelledError:
+                self.should_exit = True
+                await ended
+                raise
+
+    def run(self) -> None:
+        """Serve on an event loop of its own until told to stop."""
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(self.serve())
+
+    @contextmanager
+    def run_in_thread(self) -> Iterator[Server]:
+        """Serve on another thread while the `with` block runs.
+
+        The block begins when connections are accepted. Raises `RuntimeError` if the start fails,
+        or what `serve()` raised.
+        """
+        ready = threading.Event()
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self.run()
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                ready.set()
+
+        self._on_ready = ready.set
+        thread = threading.Thread(target=run, name="rsgi")
+        thread.start()
+        try:
+            ready.wait()
+            if failures:
+                raise failures[0]
+            if not self.started:
+                raise RuntimeError(f"the server did not start (exit status {self.exit_status})")
+            yield self
+        finally:
+            self.should_exit = True
+            thread.join()
+
+    def _bind(self) -> Worker:
+        if self._worker is not None:
+            raise RuntimeError("this server has served already")
+        named = {"app": self.config.app} if isinstance(self.config.app, str) else {}
+        self._worker = Worker.alone({**named, **self.config.settings})
+        self._addresses = self._worker.addresses
+        return self._worker
+
+    @contextmanager
+    def _stop_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        captured: list[int] = []
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            captured.append(number)
+            if self._should_exit:
+                self.force_exit = True
+            self.should_exit = True
+
+        before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        for taken in reversed(captured):
+            signal.raise_signal(taken)
+
+
+def load_for(worker: Worker, app: str | Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return the application that a worker is to serve; log why there is none."""
+    try:
+        if worker.target is not None:
+            return load(worker.target, factory=worker.factory, app_dir=worker.app_dir)
+        made = app() if worker.factory and callable(app) else app
+        return check(made, repr(app))
+    except ApplicationError as error:
+        worker.fail(f"Error loading ASGI app: {error}")
+        return None
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

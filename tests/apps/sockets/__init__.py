@@ -1,0 +1,1 @@
+"""WebSocket applications, one framework or idea per file."""

@@ -1,0 +1,126 @@
+"""HUP under load, onto new code and onto code that does not start; recycling under load.
+
+The suite's load is small. The bar is `RSGI_TEST_RELOADS=20 RSGI_TEST_CONNECTIONS=64`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support.flavour import rsgi_only
+from tests.support.load import Load
+from tests.support.server import Server
+from tests.support.waiting import eventually
+
+APP = "tests.apps.stopping:app"
+RELOADS = int(os.environ.get("RSGI_TEST_RELOADS", "3"))
+CONNECTIONS = int(os.environ.get("RSGI_TEST_CONNECTIONS", "16"))
+LONG = 30.0
+
+pytestmark = [rsgi_only("loses requests when a worker leaves"), pytest.mark.timeout(180)]
+
+
+def reload(server: Server) -> None:
+    since = server.mark()
+    server.signal(signal.SIGHUP)
+    server.wait_for_log("Reload complete", since, deadline=LONG)
+
+
+def test_reloads_in_a_row_under_load_lose_nothing(serve: Serve) -> None:
+    server = serve(APP, "--no-access-log", workers=2)
+    with Load(server.address, CONNECTIONS) as load:
+        eventually(lambda: load.answered > CONNECTIONS, deadline=LONG)
+        for _ in range(RELOADS):
+            reload(server)
+    print(f"{RELOADS} reloads, {load.answered} requests, {len(load.losses)} lost")  # noqa: T201
+    assert load.losses == []
+    assert len(load.pids) >= 2 * RELOADS
+    assert server.stop(LONG) == 0
+
+
+def test_connections_that_pause_between_requests_lose_nothing_either(serve: Serve) -> None:
+    """Most connections are idle when their worker is told to drain."""
+    server = serve(APP, "--no-access-log", workers=2)
+    with Load(server.address, CONNECTIONS, pause=0.2) as load:
+        eventually(lambda: load.answered > CONNECTIONS, deadline=LONG)
+        reload(server)
+    assert load.losses == []
+
+
+def test_recycling_under_load_loses_nothing(serve: Serve) -> None:
+    server = serve(APP, "--no-access-log", "--limit-max-requests", "500", workers=2)
+    with Load(server.address, CONNECTIONS) as load:
+        eventually(lambda: len(load.pids) >= 6, "six workers, one after the other", LONG)
+    assert load.losses == []
+    reasons = server.wait_for_log(r"Replacing Worker \d \[\d+\] \(requests: \d+ answered.*\)")
+    served = int(reasons.split("requests: ")[1].split()[0])
+    assert 500 <= served <= 550
+    assert reasons.endswith("--limit-max-requests is 500)")
+
+
+def write_app(directory: Path, says: str) -> None:
+    (directory / "swapped.py").write_text(
+        textwrap.dedent(
+            f"""
+            import os
+            async def app(scope, receive, send):
+                body = str(os.getpid()).encode() if scope["path"] == "/pid" else b"{says}"
+                length = (b"content-length", b"%d" % len(body))
+                await send({{"type": "http.response.start", "status": 200, "headers": [length]}})
+                await send({{"type": "http.response.body", "body": body}})
+            """
+        )
+    )
+
+
+@pytest.fixture
+def swapped(serve: Serve, tmp_path: Path) -> Server:
+    """Serve code that the test can change."""
+    write_app(tmp_path, "first")
+    flags = ("--app-dir", str(tmp_path), "--lifespan", "off", "--no-access-log")
+    # Files written within a second of each other may have the same time, and stale bytecode.
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    return serve("swapped:app", *flags, workers=2, allow_tracebacks=True, env=env)
+
+
+def test_a_reload_brings_new_code(swapped: Server, tmp_path: Path) -> None:
+    write_app(tmp_path, "second")
+    assert swapped.get("/").text == "first"
+    reload(swapped)
+    assert swapped.get("/").text == "second"
+
+
+def test_code_that_does_not_start_is_not_taken_and_nobody_notices(
+    swapped: Server, tmp_path: Path
+) -> None:
+    pids = swapped.wait_for_workers(2)
+    with Load(swapped.address, 8) as load:
+        eventually(lambda: load.answered > 8, deadline=LONG)
+        (tmp_path / "swapped.py").write_text("def app(:\n")
+        for _ in range(2):
+            since = swapped.mark()
+            swapped.signal(signal.SIGHUP)
+            swapped.wait_for_log("SyntaxError", since, deadline=LONG)
+            swapped.wait_for_log("Reload abandoned: the new worker 1 did not start", since)
+            eventually(lambda: sorted(swapped.worker_pids()) == sorted(pids), deadline=LONG)
+    assert load.losses == []
+    assert load.pids <= set(pids)
+
+    write_app(tmp_path, "mended")
+    reload(swapped)
+    assert swapped.get("/").text == "mended"
+    assert swapped.stop(LONG) == 0
+
+
+def test_a_stop_after_a_failed_reload_is_clean(swapped: Server, tmp_path: Path) -> None:
+    (tmp_path / "swapped.py").write_text("raise RuntimeError\n")
+    swapped.signal(signal.SIGHUP)
+    swapped.wait_for_log("Reload abandoned", deadline=LONG)
+    assert swapped.get("/").text == "first"
+    assert swapped.stop(LONG) == 0

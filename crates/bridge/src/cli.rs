@@ -6,15 +6,14 @@ use std::io::{self, Write};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_config::{
-    BindOptions, Config, LoadError, Loaded, LogFile, Surroundings, load, process_environment,
-};
+use rsgi_config::{Config, LoadError, Loaded, LogFile, Surroundings, load, process_environment};
 use rsgi_server::AccessLog;
 use rsgi_supervisor::{
     BindError, Hooks, Identity, Listener, MEMORY_INTERVAL, PidFile, ServiceManager,
     SupervisorOptions, WorkerCommand, activated, bind_all, exit, run,
 };
 
+use crate::tls::{self, Keeper};
 use crate::{ask, keywords, logging, options as settings};
 
 /// Run the command `rsgi` with these arguments (without its name). Returns the exit status.
@@ -89,6 +88,14 @@ fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
         log::error!("cannot serve from `{}`: {error}", directory.display());
         return exit::STARTUP;
     }
+    // As the first user of the process, who may be the only one to be allowed to.
+    let keeper = match Keeper::new(&config) {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            log::error!("{error}");
+            return exit::STARTUP;
+        }
+    };
     let (listeners, _pid_file) = match prepare(&config) {
         Ok(prepared) => prepared,
         Err((error, status)) => {
@@ -104,13 +111,15 @@ fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
             return exit::STARTUP;
         }
     };
-    match options(&config, launch.environment, &command) {
-        Ok(options) => {
+    let passed = options(&config, launch.environment, &command)
+        .and_then(|options| Ok((options, keeper.map(Keeper::updates).transpose()?)));
+    match passed {
+        Ok((options, updates)) => {
             let hooks = Hooks::default()
                 .on_reload(move || reload(&read, &config, &command))
                 .on_reopen_logs(logging::reopen);
             let service_manager = service_manager();
-            run(SupervisorOptions { hooks, service_manager, ..options }, listeners, admin)
+            run(SupervisorOptions { updates, hooks, service_manager, ..options }, listeners, admin)
         }
         Err(error) => {
             log::error!("the settings cannot be passed to the workers: {error}");
@@ -125,7 +134,7 @@ fn prepare(config: &Config) -> Result<(Vec<Listener>, Option<PidFile>), (String,
     let workers = &config.workers;
     let identity = Identity::find(workers.user.as_ref(), workers.group.as_ref())
         .map_err(|error| (error.to_string(), exit::USAGE))?;
-    let listeners = listen(&config.bind).map_err(|error| failed(&error))?;
+    let listeners = listen(config).map_err(|error| failed(&error))?;
     let pid_file = workers.pid.as_deref().map(PidFile::create).transpose();
     let pid_file = pid_file.map_err(|error| failed(&error))?;
     if let Some(identity) = identity {
@@ -192,6 +201,10 @@ fn keep_fixed(first: &Config, config: &mut Config) -> Vec<&'static str> {
     }
     now.preload = before.preload;
     config.bind = first.bind.clone();
+    if config.tls != first.tls {
+        fixed.push("TLS (--ssl-..., --redirect-https)");
+    }
+    config.tls = first.tls.clone();
     fixed
 }
 
@@ -213,7 +226,8 @@ fn open_logs(config: &mut Config) -> Result<(), String> {
 }
 
 /// The sockets that systemd has opened for this process, or else those that the settings name.
-fn listen(bind: &BindOptions) -> Result<Vec<Listener>, BindError> {
+fn listen(config: &Config) -> Result<Vec<Listener>, BindError> {
+    let bind = &config.bind;
     let variable = |name| process_environment(name).and_then(|value| value.into_string().ok());
     let (pid, fds) = (variable("LISTEN_PID"), variable("LISTEN_FDS"));
     let activated = activated(std::process::id(), pid.as_deref(), fds.as_deref())?;
@@ -222,6 +236,9 @@ fn listen(bind: &BindOptions) -> Result<Vec<Listener>, BindError> {
     }
     let names = variable("LISTEN_FDNAMES").map(|names| format!(" ({names})")).unwrap_or_default();
     log::info!("Using {} socket(s) of the service manager{names}", activated.len());
+    if tls::encrypts_activated(config) {
+        return Ok(activated.into_iter().map(Listener::encrypted).collect());
+    }
     Ok(activated)
 }
 
@@ -239,7 +256,8 @@ fn options(
             args: command.collect(),
             env,
         },
-        setup: serde_json::to_value(config)?,
+        setup: tls::setup(config)?,
+        updates: None,
         shutdown_delay: workers.shutdown_delay,
         service_manager: None,
         timeout: Some(workers.timeout).filter(|timeout| !timeout.is_zero()),
@@ -270,16 +288,25 @@ mod tests {
     #[test]
     fn what_cannot_change_is_named_and_set_back() {
         let first = config("m:a --port 1 --workers 2");
-        let table: [(&str, &[&str]); 4] = [
+        let table: [(&str, &[&str]); 6] = [
             ("m:a --port 1 --workers 3", &[]),
             ("m:a --port 2", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
             ("m:a --port 1 --backlog 7", &["--backlog"]),
             ("m:a", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
+            ("m:a --port 1 --ssl-handshake-timeout 1s", &["TLS (--ssl-..., --redirect-https)"]),
+            (
+                "m:a --port 1 --ssl-certfile /c",
+                &[
+                    "where to listen (--host, --port, --bind, --uds, --fd)",
+                    "TLS (--ssl-..., --redirect-https)",
+                ],
+            ),
         ];
         for (line, expected) in table {
             let mut renewed = config(line);
             assert_eq!(keep_fixed(&first, &mut renewed), expected, "{line}");
             assert_eq!(renewed.bind, first.bind, "{line}");
+            assert_eq!(renewed.tls, first.tls, "{line}");
         }
     }
 

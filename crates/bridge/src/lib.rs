@@ -23,6 +23,7 @@ mod selector;
 mod tasks;
 mod telemetry;
 mod template;
+mod tls;
 mod watchdog;
 mod websocket;
 mod worker;

@@ -8,13 +8,14 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use rsgi_protocol::http::decode_path;
 use rsgi_protocol::http::head::{Field, Version};
 use rsgi_protocol::scope::{
     ASGI_VERSION, HTTP_SPEC_VERSION, encode_root_path, with_raw_root_path, with_root_path,
 };
 use rsgi_protocol::websocket::handshake::subprotocols;
+use rsgi_server::tls::TlsInfo;
 use rsgi_server::{ConnectionInfo, Request};
 
 /// Everything of a scope that is the same for all requests of a worker.
@@ -35,6 +36,8 @@ pub(crate) struct ConnectionScope {
     client: Py<PyAny>,
     server: Py<PyAny>,
     scheme: Py<PyString>,
+    /// What the extension `tls` tells.
+    tls: Option<Py<PyDict>>,
 }
 
 impl ConnectionScope {
@@ -43,8 +46,22 @@ impl ConnectionScope {
             client: peer.client.as_ref().into_pyobject(py)?.unbind(),
             server: peer.server.as_ref().into_pyobject(py)?.unbind(),
             scheme: PyString::intern(py, peer.scheme).unbind(),
+            tls: peer.tls.as_deref().map(|tls| tls_extension(py, tls)).transpose()?,
         })
     }
+}
+
+/// The extension `tls` of a scope (ASGI TLS 0.2).
+fn tls_extension(py: Python<'_>, tls: &TlsInfo) -> PyResult<Py<PyDict>> {
+    let extension = PyDict::new(py);
+    extension.set_item("server_cert", &*tls.server_certificate)?;
+    extension.set_item("client_cert_chain", PyTuple::new(py, &tls.client_chain)?)?;
+    extension.set_item("client_cert_name", tls.client_name.as_deref())?;
+    // A client whose certificate is not valid does not get this far.
+    extension.set_item("client_cert_error", py.None())?;
+    extension.set_item("tls_version", tls.version)?;
+    extension.set_item("cipher_suite", tls.cipher_suite)?;
+    Ok(extension.unbind())
 }
 
 impl ScopeTemplate {
@@ -117,7 +134,11 @@ impl ScopeTemplate {
         scope.set_item(intern!(py, "client"), &connection.client)?;
         scope.set_item(intern!(py, "server"), &connection.server)?;
         scope.set_item(intern!(py, "state"), self.state.bind(py).copy()?)?;
-        scope.set_item(intern!(py, "extensions"), self.extensions.of(py, request).copy()?)?;
+        let extensions = self.extensions.of(py, request).copy()?;
+        if let Some(tls) = &connection.tls {
+            extensions.set_item(intern!(py, "tls"), tls.bind(py).copy()?)?;
+        }
+        scope.set_item(intern!(py, "extensions"), extensions)?;
         Ok(scope)
     }
 

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rsgi_config::{Config, LogFile, LogOptions};
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
+use rsgi_server::tls::{Tls, TlsError};
 use rsgi_server::{AccessLog, DrainPhase, Listener, Service, accept_connections};
 use rsgi_supervisor::{
     Inherited, Order, Phase, Scoreboard, Version, WorkerControl, bind_all, exit,
@@ -38,7 +39,7 @@ use crate::selector::Selector;
 use crate::tasks::Tasks;
 use crate::telemetry::Board;
 use crate::watchdog::{DumpRequests, Inspector, Watchdog, Watched, limits};
-use crate::{errors, keywords, logging};
+use crate::{errors, keywords, logging, tls};
 
 /// How long cancelled tasks may take to clean up before their connections are cut.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
@@ -56,6 +57,7 @@ pub struct Worker {
     config: Config,
     /// Taken when serving starts.
     place: Mutex<Option<Place>>,
+    tls: Option<Arc<Tls>>,
     control: Arc<Control>,
     dumps: DumpRequests,
 }
@@ -149,6 +151,8 @@ impl Worker {
             let hint = "pid, user and group are the supervisor's: use the command, or an import string and several workers";
             return Err(PyValueError::new_err(hint));
         }
+        let tls =
+            tls_alone(&loaded.config).map_err(|error| PyValueError::new_err(error.to_string()))?;
         keywords::set_environment(settings.py(), &loaded.launch.environment)?;
         let bind = &loaded.config.bind;
         if let Some(address) = &bind.admin {
@@ -158,6 +162,7 @@ impl Worker {
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self {
             config: loaded.config,
+            tls,
             place: Mutex::new(Some(Place {
                 listeners,
                 scoreboard: Scoreboard::create(1)?,
@@ -320,6 +325,8 @@ impl Worker {
                 streams: self.config.workers.timeout_stream_shutdown,
             },
             max_requests: self.config.workers.limit_max_requests.unwrap_or_default(),
+            tls: self.tls.clone(),
+            config: self.config.clone(),
         };
         let on_end = on_end.unbind();
         drop(handle.spawn(async move {
@@ -338,11 +345,15 @@ impl Worker {
             Err(error) if error.kind() == UnexpectedEof => return Ok(None),
             setup => setup?,
         };
-        let config: Config = serde_json::from_value(setup)
-            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let broken = |error: serde_json::Error| PyRuntimeError::new_err(error.to_string());
+        let tls = tls::State::from_setup(&setup).map_err(broken)?;
+        let config: Config = serde_json::from_value(setup).map_err(broken)?;
         logging::install(&config.log)?;
+        let tls = tls.map(|state| state.start(&config)).transpose();
+        let tls = tls.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(Some(Self {
             config,
+            tls: tls.map(Arc::new),
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             dumps: DumpRequests::listen(),
             control: Control::new(Some(control), index),
@@ -395,6 +406,21 @@ fn freeze_heap(py: Python<'_>) {
     }
 }
 
+/// TLS for a process without a supervisor, which watches the files itself.
+fn tls_alone(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let Some(keeper) = tls::Keeper::new(config)? else { return Ok(None) };
+    let tls = Arc::new(keeper.state().start(config)?);
+    let watched = Arc::downgrade(&tls);
+    keeper.watch(move |state| {
+        let Some(tls) = watched.upgrade() else { return false };
+        if let Err(error) = state.apply_to(&tls) {
+            log::error!("new certificates cannot be used: {error}");
+        }
+        true
+    });
+    Ok(Some(tls))
+}
+
 fn lifespan_mode(mode: rsgi_config::Lifespan) -> LifespanMode {
     match mode {
         rsgi_config::Lifespan::Auto => LifespanMode::Auto,
@@ -431,6 +457,8 @@ struct Run {
     /// `--limit-max-requests`, without the jitter.
     max_requests: u64,
     on_ready: Py<PyAny>,
+    tls: Option<Arc<Tls>>,
+    config: Config,
 }
 
 /// How long the phases of a stop take.
@@ -533,8 +561,9 @@ impl Run {
             let address = listener.address.clone();
             let shared = listener.fd.try_clone();
             match shared.and_then(register_for_reading).and_then(Listener::new) {
-                Ok(listener) => {
-                    acceptors.spawn(accept_connections(listener, Arc::clone(&self.service)));
+                Ok(accepting) => {
+                    let accepting = self.prepared(accepting, listener, &listeners);
+                    acceptors.spawn(accept_connections(accepting, Arc::clone(&self.service)));
                 }
                 Err(error) => {
                     self.fail(Some(&format!("cannot listen on {address}: {error}")));
@@ -566,6 +595,33 @@ impl Run {
         let streams_end = self.times.streams.map(|limit| closed + limit);
         self.drain(deadline, streams_end.filter(|at| *at < deadline)).await;
         deadline
+    }
+
+    /// A listener that speaks what its address says.
+    fn prepared(
+        &self,
+        accepting: Listener,
+        listener: &rsgi_supervisor::Listener,
+        all: &[rsgi_supervisor::Listener],
+    ) -> Listener {
+        match (&self.tls, tls::redirect(&self.config, all, listener)) {
+            (Some(tls), _) if listener.is_tls() => accepting.with_tls(Arc::clone(tls)),
+            (_, Some(redirect)) => accepting.with_redirect(redirect),
+            (_, None) => accepting,
+        }
+    }
+
+    /// Goes on with what the supervisor says has changed.
+    fn update(&self, settings: &serde_json::Value) {
+        let Some(tls) = &self.tls else { return };
+        let applied = match tls::State::from_setup(settings) {
+            Ok(Some(state)) => state.apply_to(tls).map_err(|error| error.to_string()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = applied {
+            log::error!("new certificates cannot be used: {error}");
+        }
     }
 
     /// Serves on, as long as the shutdown's delay says and nobody is in a greater hurry.
@@ -688,6 +744,7 @@ impl Run {
                 return pending().await;
             };
             match supervisor.try_receive() {
+                Ok(Some(Order::Update(settings))) => self.update(&settings),
                 Ok(Some(Order::Announce)) => self.control.request(Stop::Announced),
                 Ok(Some(Order::Drain)) => self.control.request(Stop::Graceful),
                 Ok(Some(Order::Quit)) => self.control.request(Stop::Now),

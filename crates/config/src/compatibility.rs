@@ -5,7 +5,7 @@
 //! meaning of one of ours is an alias in [`crate::table`] instead. Long because it is one table.
 
 use crate::setting::{Kind, Setting};
-use crate::values;
+use crate::{tls, values};
 
 const LOOP: &str = "workers run rsgi's own event loop";
 const PARSER: &str = "there is one HTTP implementation";
@@ -235,9 +235,21 @@ pub(crate) static OTHERS: &[Setting] = &[
     ignored("static_path_dir_to_file", "NAME", NO_FILES),
     ignored("static_path_expires", "TIME", NO_FILES),
     ignored("quic_bind", "ADDRESS", "HTTP/3 is not spoken"),
-    refused("insecure_bind", "ADDRESS", "", "all addresses speak the same protocol"),
+    refused("insecure_bind", "ADDRESS", "", "the address says it: --bind http://ADDRESS"),
     ignored("suppress_ragged_eofs", "", OPENSSL),
     ignored("do_handshake_on_connect", "", OPENSSL),
+    Setting {
+        name: "ssl_client_verify",
+        kind: Kind::Switch,
+        help: "the same as `--ssl-cert-reqs required`",
+        read: |draft, text| {
+            if values::switch(text)? {
+                draft.config.tls.client_certificates = tls::ClientCertificates::Required;
+            }
+            Ok(())
+        },
+        ..Setting::ROW
+    },
     // Logs and metrics
     ignored("log", "", "use --log-level"),
     ignored("no_log", "", "use --log-level critical and --no-access-log"),

@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::error::Problem;
 use crate::options::{BindOptions, Config, Launch};
-use crate::types::{BindAddr, DEFAULT_UNIX_PERMISSIONS};
+use crate::types::{Bind, BindAddr, DEFAULT_UNIX_PERMISSIONS};
 
 /// A configuration in the making.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ pub(crate) struct Listen {
     /// `--port`.
     pub(crate) port: Option<u16>,
     /// `--bind`.
-    pub(crate) binds: Vec<BindAddr>,
+    pub(crate) binds: Vec<Bind>,
     /// `--uds`.
     pub(crate) uds: Option<PathBuf>,
     /// `--uds-permissions`.
@@ -52,10 +53,21 @@ pub(crate) struct Listen {
 }
 
 impl Draft {
-    /// The finished configuration.
-    pub(crate) fn finish(mut self) -> Config {
-        if let Some(addresses) = self.listen.addresses() {
+    /// The finished configuration, or what does not fit together in it.
+    pub(crate) fn finish(self) -> Result<Config, Vec<Problem>> {
+        let config = self.unchecked();
+        let problems = config.tls.problems(&config.bind.addresses);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// The same, whether or not it fits together.
+    pub(crate) fn unchecked(mut self) -> Config {
+        let is_tls = self.config.tls.is_on();
+        if let Some(addresses) = self.listen.addresses(is_tls) {
             self.config.bind.addresses = addresses;
+        } else if is_tls {
+            let addresses = std::mem::take(&mut self.config.bind.addresses);
+            self.config.bind.addresses = addresses.into_iter().map(BindAddr::encrypted).collect();
         }
         let workers = &mut self.config.workers;
         workers.timeout_stream_shutdown = match self.stream_shutdown {
@@ -68,16 +80,19 @@ impl Draft {
 }
 
 impl Listen {
-    /// The addresses, or nothing if none was given.
-    fn addresses(self) -> Option<Vec<BindAddr>> {
+    /// The addresses, or nothing if none was given. With a certificate, those that do not say
+    /// otherwise are encrypted.
+    fn addresses(self, is_tls: bool) -> Option<Vec<BindAddr>> {
         let permissions = self.uds_permissions.unwrap_or(DEFAULT_UNIX_PERMISSIONS);
-        let mut addresses = self.binds;
-        addresses.extend(self.uds.map(|path| BindAddr::Unix { path, permissions }));
-        addresses.extend(self.fd.map(BindAddr::Fd));
+        let encrypt = |address: BindAddr| if is_tls { address.encrypted() } else { address };
+        let binds = self.binds.into_iter();
+        let mut addresses: Vec<BindAddr> = binds
+            .map(|bind| if bind.has_scheme { bind.address } else { encrypt(bind.address) })
+            .collect();
+        let uds = self.uds.map(|path| BindAddr::Unix { path, permissions });
+        addresses.extend(uds.into_iter().chain(self.fd.map(BindAddr::Fd)).map(encrypt));
         for address in &mut addresses {
-            if let BindAddr::Unix { permissions: bits, .. } = address {
-                *bits = permissions;
-            }
+            address.set_permissions(permissions);
         }
         if !addresses.is_empty() {
             return Some(addresses);
@@ -90,6 +105,6 @@ impl Listen {
             *host = self.host.unwrap_or_else(|| std::mem::take(host));
             *port = self.port.unwrap_or(*port);
         }
-        Some(addresses)
+        Some(addresses.into_iter().map(encrypt).collect())
     }
 }

@@ -7,6 +7,7 @@
 use crate::Loaded;
 use crate::draft::Draft;
 use crate::error::Problem;
+use crate::options::Config;
 use crate::setting::{Kind, Setting};
 use crate::values;
 
@@ -121,8 +122,25 @@ impl Given {
 /// What remains in `given` is what counted.
 pub(crate) fn settle(
     given: &mut Vec<Given>,
-    mut problems: Vec<Problem>,
+    problems: Vec<Problem>,
 ) -> Result<Loaded, Vec<Problem>> {
+    let (mut draft, notices) = read(given, problems)?;
+    let launch = std::mem::take(&mut draft.launch);
+    Ok(Loaded { config: draft.finish()?, notices, launch })
+}
+
+/// The same for settings that are only some of a server's, and need not fit together.
+pub(crate) fn settle_some(
+    given: &mut Vec<Given>,
+    problems: Vec<Problem>,
+) -> Result<Config, Vec<Problem>> {
+    read(given, problems).map(|(draft, _)| draft.unchecked())
+}
+
+fn read(
+    given: &mut Vec<Given>,
+    mut problems: Vec<Problem>,
+) -> Result<(Draft, Vec<String>), Vec<Problem>> {
     let mut notices = agree_on_addresses(given, &mut problems);
     let mut draft = Draft::default();
     for one in given.iter() {
@@ -133,11 +151,7 @@ pub(crate) fn settle(
         one.read(&mut draft, &mut problems);
         notices.extend(one.notice());
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let launch = std::mem::take(&mut draft.launch);
-    Ok(Loaded { config: draft.finish(), notices, launch })
+    if problems.is_empty() { Ok((draft, notices)) } else { Err(problems) }
 }
 
 /// How a setting says where to listen.

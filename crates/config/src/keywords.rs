@@ -90,7 +90,7 @@ pub(crate) fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<Strin
         (Kind::Switch | Kind::Flag, _) => Err(TRUE_OR_FALSE),
         (Kind::Scalar, _) => Err("a number or text"),
         (Kind::Octal, _) => Err("permission bits, such as 0o660"),
-        (Kind::Target | Kind::Text, _) => Err("text"),
+        (Kind::Target | Kind::Text | Kind::Secret, _) => Err("text"),
     }
 }
 

@@ -33,6 +33,7 @@ mod show;
 mod similar;
 mod surroundings;
 mod table;
+mod tls;
 mod toml_file;
 mod types;
 mod values;
@@ -47,6 +48,7 @@ pub use options::{
 };
 pub use probe::{HealthCheck, Probe, load_health, load_status};
 pub use surroundings::Surroundings;
+pub use tls::{ClientCertificates, Secret, TlsOptions, TlsVersion};
 pub use types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Lifespan, LogFile,
     LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,

@@ -1,4 +1,4 @@
-//! [`Config`]: every setting with its final value, as plain data in six sections.
+//! [`Config`]: every setting with its final value, as plain data in sections.
 //!
 //! What the other crates are configured with, and what the supervisor hands to its workers. Owns
 //! the values used when nothing is set; how they are spelled and documented is the table's
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tls::TlsOptions;
 use crate::types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogFile, LogLevel, MemoryLimit,
     WorkerCount, Ws,
@@ -24,6 +25,8 @@ pub struct Config {
     pub bind: BindOptions,
     /// Connections, requests and responses.
     pub http: HttpOptions,
+    /// Encrypted connections.
+    pub tls: TlsOptions,
     /// WebSockets.
     pub websocket: WebSocketOptions,
     /// Worker processes.

@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::command::describe;
 use crate::error::{LoadError, Problem, report};
-use crate::given::{Given, Source, settle};
+use crate::given::{Given, Source, settle_some};
 use crate::load::{add_platform_port, drop_service_link, from_environment};
 use crate::options::Config;
 use crate::table::setting;
@@ -209,9 +209,7 @@ fn addresses(
     if names.contains(&"port") && !given.iter().any(Given::is_address) {
         add_platform_port(&mut given, &[], env("PORT").as_deref());
     }
-    settle(&mut given, problems)
-        .map(|loaded| loaded.config)
-        .map_err(|problems| usage(&problems, help))
+    settle_some(&mut given, problems).map_err(|problems| usage(&problems, help))
 }
 
 /// `http://host:port/path`, without a user or a fragment.

@@ -80,13 +80,14 @@ fn page() -> String {
     write!(page, "\n## {}\n{COMPATIBILITY}", Group::Compatibility.title()).unwrap();
     for setting in table::all().filter(|setting| setting.group == Group::Compatibility) {
         let verdict = match (setting.kind, setting.default) {
-            (Kind::Refused, "") => "error".to_owned(),
-            (Kind::Refused, harmless) => format!("error, unless `{harmless}`"),
-            _ => "no effect".to_owned(),
+            (Kind::Refused, "") => "error: ".to_owned(),
+            (Kind::Refused, harmless) => format!("error, unless `{harmless}`: "),
+            (Kind::Ignored, _) => "no effect: ".to_owned(),
+            _ => String::new(),
         };
         let Setting { help, doc, .. } = setting;
         let doc = if doc.is_empty() { String::new() } else { format!(" Accepts {doc}") };
-        writeln!(page, "| {} | {verdict}: {help}.{doc} |", flags(setting)).unwrap();
+        writeln!(page, "| {} | {verdict}{help}.{doc} |", flags(setting)).unwrap();
     }
     page
 }

@@ -84,6 +84,8 @@ pub(crate) enum Kind {
     Flag,
     /// Free text; numbers are not taken for it.
     Text,
+    /// Text that is never shown again.
+    Secret,
     /// A number, a duration, a size or a word.
     Scalar,
     /// Permission bits: a Python integer is shown in octal.
@@ -108,6 +110,8 @@ pub(crate) enum Group {
     Workers,
     /// Connections, requests, responses.
     Http,
+    /// Encrypted connections.
+    Tls,
     /// Messages, pings, compression.
     WebSocket,
     /// Logs.
@@ -120,11 +124,12 @@ pub(crate) enum Group {
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 7] = [
+    pub(crate) const SHOWN: [Self; 8] = [
         Self::Application,
         Self::Binding,
         Self::Workers,
         Self::Http,
+        Self::Tls,
         Self::WebSocket,
         Self::Logging,
         Self::Configuration,
@@ -137,6 +142,7 @@ impl Group {
             Self::Binding => "Addresses",
             Self::Workers => "Workers",
             Self::Http => "HTTP",
+            Self::Tls => "TLS",
             Self::WebSocket => "WebSocket",
             Self::Logging => "Logging",
             Self::Configuration => "Configuration",
@@ -188,7 +194,8 @@ impl Setting {
 
     /// Whether its value must not be shown to anybody.
     pub(crate) fn is_secret(&self) -> bool {
-        ["password", "secret", "token"].iter().any(|word| self.name.contains(word))
+        self.kind == Kind::Secret
+            || ["password", "secret", "token"].iter().any(|word| self.name.contains(word))
     }
 
     /// A value as it may be shown.

@@ -14,7 +14,7 @@ use crate::types::{
     Account, ByteSize, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, Ws, parse_fd,
     parse_host, parse_port, unix_path,
 };
-use crate::values;
+use crate::{tls, values};
 
 /// Enough for the request line and fields that no client leaves out.
 const SMALLEST_HEAD: ByteSize = ByteSize::kib(1);
@@ -142,7 +142,9 @@ pub(crate) static SETTINGS: &[Setting] = &[
         placeholder: "ADDRESS",
         group: Group::Binding,
         help: "instead: host:port, [v6]:port, unix:path, fd://N; may be repeated",
-        doc: "`:port` is that port on all IPv4 addresses, and a host alone gets port 8000.",
+        doc: "`:port` is that port on all IPv4 addresses, and a host alone gets port 8000. `https://host:port`, \
+              `https+unix:path` and `https+fd://N` are encrypted, the same with `http` are not, and the rest \
+              is if there is a certificate.",
         read: |draft, text| {
             draft.listen.binds.push(text.parse()?);
             Ok(())
@@ -528,6 +530,128 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "ssl_certfile",
+        aliases: &["certfile", "ssl_certificate"],
+        kind: Kind::List(&[',', '\n']),
+        placeholder: "FILE",
+        group: Group::Tls,
+        help: "certificate and its chain (PEM); may be repeated",
+        doc: "With it, addresses that do not say `http://` are encrypted. Several certificates, each with its \
+              `--ssl-keyfile` in the same order, are chosen from by the name that the client asks for; the \
+              first is for all others. The files are looked at again and again: new ones are used at once.",
+        read: |draft, text| {
+            draft.config.tls.certificates.push(tls::file(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ssl_keyfile",
+        aliases: &["keyfile"],
+        kind: Kind::List(&[',', '\n']),
+        placeholder: "FILE",
+        group: Group::Tls,
+        help: "its private key (PEM), unless in the same file",
+        doc: "PKCS#8, encrypted or not, PKCS#1 or SEC1.",
+        read: |draft, text| {
+            draft.config.tls.keys.push(tls::file(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ssl_keyfile_password",
+        aliases: &["keyfile_password"],
+        kind: Kind::Secret,
+        placeholder: "TEXT",
+        group: Group::Tls,
+        help: "password of the private keys",
+        doc: "Every user of the machine can see a command's arguments: the variable is the better place.",
+        read: |draft, text| store_some(&mut draft.config.tls.password, Ok(tls::Secret::new(text))),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ssl_version",
+        aliases: &["ssl_protocol_min"],
+        placeholder: "VERSION",
+        default: "TLSv1.2",
+        group: Group::Tls,
+        help: "oldest version: TLSv1.2, TLSv1.3",
+        doc: "Or the number of a constant of Python's `ssl`: `PROTOCOL_TLS_SERVER` (17) leaves the default.",
+        read: |draft, text| store(&mut draft.config.tls.min_version, tls::version(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ssl_ciphers",
+        aliases: &["ciphers"],
+        kind: Kind::Text,
+        placeholder: "NAMES",
+        group: Group::Tls,
+        help: "cipher suites, in order of preference",
+        doc: "OpenSSL's or IANA's names with `:` between them, `ECDHE+AESGCM`, `ECDHE+CHACHA20` or `DEFAULT`. As in OpenSSL, those \
+              of TLS 1.3 stay as they are unless some of them are named.",
+        read: |draft, text| store(&mut draft.config.tls.ciphers, tls::ciphers(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ssl_cert_reqs",
+        aliases: &["cert_reqs", "verify_mode"],
+        placeholder: "WORD",
+        default: "none",
+        group: Group::Tls,
+        help: "clients' certificates: none, optional, required",
+        doc: "Or `0`, `1`, `2`, as in Python.",
+        read: |draft, text| {
+            store(&mut draft.config.tls.client_certificates, tls::client_certificates(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ssl_ca_certs",
+        aliases: &["ca_certs", "ssl_ca"],
+        kind: Kind::Text,
+        placeholder: "FILE",
+        group: Group::Tls,
+        help: "authorities of clients' certificates (PEM)",
+        read: |draft, text| store_some(&mut draft.config.tls.authorities, tls::file(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ssl_crl",
+        kind: Kind::List(&[',', '\n']),
+        placeholder: "FILE",
+        group: Group::Tls,
+        help: "revoked clients' certificates (PEM)",
+        doc: "Every authority of a chain needs its list, and a list that has expired refuses everybody, as in \
+              nginx.",
+        read: |draft, text| {
+            draft.config.tls.revocations.push(tls::file(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "ssl_handshake_timeout",
+        placeholder: "TIME",
+        default: "10s",
+        group: Group::Tls,
+        help: "limit for a handshake",
+        read: |draft, text| {
+            store(&mut draft.config.tls.handshake_timeout, values::positive_duration(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "redirect_https",
+        kind: Kind::Flag,
+        default: "false",
+        group: Group::Tls,
+        help: "plain addresses only send clients to the encrypted one",
+        doc: "With 301 for GET and HEAD, and 308 for everything else. The application sees none of it.",
+        read: |draft, text| store(&mut draft.config.tls.redirect, values::switch(text)),
+        ..Setting::ROW
+    },
+    Setting {
         name: "ws",
         placeholder: "WORD",
         default: "auto",
@@ -791,7 +915,7 @@ mod tests {
             let read = (setting.read)(&mut draft, setting.default);
             assert_eq!(read, Ok(()), "{}", setting.name);
         }
-        assert_eq!(draft.finish(), Config::default());
+        assert_eq!(draft.finish(), Ok(Config::default()));
     }
 
     #[test]
@@ -815,6 +939,12 @@ mod tests {
             "user",
             "group",
             "header",
+            "ssl_certfile",
+            "ssl_keyfile",
+            "ssl_keyfile_password",
+            "ssl_ciphers",
+            "ssl_ca_certs",
+            "ssl_crl",
             "config",
             "env_file",
             "env",

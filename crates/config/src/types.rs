@@ -40,6 +40,63 @@ pub enum BindAddr {
     },
     /// A listening socket that was opened by somebody else and inherited.
     Fd(i32),
+    /// One of the others, with TLS.
+    Tls(Box<Self>),
+}
+
+impl BindAddr {
+    /// The same address, with TLS.
+    pub(crate) fn encrypted(self) -> Self {
+        if self.is_tls() { self } else { Self::Tls(Box::new(self)) }
+    }
+
+    /// Whether TLS is spoken there.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Sets the mode of a Unix socket.
+    pub(crate) fn set_permissions(&mut self, bits: u32) {
+        match self {
+            Self::Unix { permissions, .. } => *permissions = bits,
+            Self::Tls(inner) => inner.set_permissions(bits),
+            Self::Tcp { .. } | Self::Fd(_) => {}
+        }
+    }
+}
+
+/// An address as it was given.
+#[derive(Debug)]
+pub(crate) struct Bind {
+    pub(crate) address: BindAddr,
+    /// Whether it says if it is encrypted.
+    pub(crate) has_scheme: bool,
+}
+
+impl FromStr for Bind {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        Ok(Self { address: text.parse()?, has_scheme: split_scheme(text).is_some() })
+    }
+}
+
+/// Whether TLS is asked for, the port that is meant where none is given, and the rest:
+/// `https://host:port`, `https+unix:path`, `https+fd://N`, and the same with `http`.
+fn split_scheme(text: &str) -> Option<(bool, u16, &str)> {
+    for (scheme, is_tls, port) in [("https", true, 443), ("http", false, 80)] {
+        let Some(rest) = text.strip_prefix(scheme) else { continue };
+        if let Some(rest) = rest.strip_prefix("://") {
+            return Some((is_tls, port, rest.strip_suffix('/').unwrap_or(rest)));
+        }
+        let rest = rest.strip_prefix('+');
+        if let Some(rest) =
+            rest.filter(|rest| rest.starts_with("unix:") || rest.starts_with("fd://"))
+        {
+            return Some((is_tls, port, rest));
+        }
+    }
+    None
 }
 
 /// A user or a group.
@@ -105,8 +162,18 @@ impl FromStr for BindAddr {
     type Err = ParseError;
 
     /// Reads `host:port`, `[v6]:port`, `:port` (all IPv4 addresses), a bare host, `unix:path` or
-    /// `fd://N`.
+    /// `fd://N`, and `https://host:port`, `https+unix:path` or `https+fd://N` for TLS.
     fn from_str(text: &str) -> Result<Self, ParseError> {
+        if let Some((is_tls, default_port, rest)) = split_scheme(text) {
+            let address = Self::parse(rest, default_port)?;
+            return Ok(if is_tls { address.encrypted() } else { address });
+        }
+        Self::parse(text, DEFAULT_PORT)
+    }
+}
+
+impl BindAddr {
+    fn parse(text: &str, default_port: u16) -> Result<Self, ParseError> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return Ok(Self::Unix {
@@ -118,7 +185,7 @@ impl FromStr for BindAddr {
             return parse_fd(number).map(Self::Fd);
         }
         let (host, port) = split_host_and_port(text)?;
-        let port = port.map_or(Ok(DEFAULT_PORT), parse_port)?;
+        let port = port.map_or(Ok(default_port), parse_port)?;
         let host = if host.is_empty() { "0.0.0.0".to_owned() } else { parse_host(host)? };
         Ok(Self::Tcp { host, port })
     }
@@ -132,6 +199,8 @@ impl fmt::Display for BindAddr {
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
             Self::Fd(number) => write!(f, "fd://{number}"),
+            Self::Tls(inner) if matches!(**inner, Self::Tcp { .. }) => write!(f, "https://{inner}"),
+            Self::Tls(inner) => write!(f, "https+{inner}"),
         }
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn admin_address(text: &str) -> Result<BindAddr, ParseError> {
         BindAddr::Unix { path, .. } => Ok(BindAddr::Unix { path, permissions: ADMIN_PERMISSIONS }),
         BindAddr::Tcp { .. } if text.ends_with(']') || !text.contains(':') => Err(expected()),
         address @ BindAddr::Tcp { .. } => Ok(address),
-        BindAddr::Fd(_) => Err(expected()),
+        BindAddr::Fd(_) | BindAddr::Tls(_) => Err(expected()),
     }
 }
 

@@ -19,7 +19,9 @@ use tokio::time::sleep;
 
 use crate::http1::ConnectionTask;
 use crate::metered::Metered;
+use crate::redirect::Redirect;
 use crate::service::{App, ConnectionInfo, Service};
+use crate::tls::{self, Tls};
 use crate::transport::Transport;
 
 /// How long a connection is left to another worker; a worker that has been running for this long
@@ -34,6 +36,8 @@ pub struct Listener {
     fd: AsyncFd<OwnedFd>,
     family: AddressFamily,
     path: Option<String>,
+    tls: Option<Arc<Tls>>,
+    redirect: Option<Redirect>,
 }
 
 impl Listener {
@@ -44,12 +48,33 @@ impl Listener {
         let address = rustix::net::getsockname(&fd)?;
         let family = address.address_family();
         let path = (family == AddressFamily::UNIX).then(|| unix_path(address));
-        Ok(Self { fd, family, path })
+        Ok(Self { fd, family, path, tls: None, redirect: None })
+    }
+
+    /// Speaks TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// Sends clients elsewhere.
+    #[must_use]
+    pub fn with_redirect(self, redirect: Redirect) -> Self {
+        Self { redirect: Some(redirect), ..self }
     }
 
     fn accept(&self) -> rustix::io::Result<(OwnedFd, Option<SocketAddrAny>)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         rustix::net::acceptfrom_with(&self.fd, flags)
+    }
+
+    fn info(
+        &self,
+        client: Option<(String, u16)>,
+        server: Option<(String, Option<u16>)>,
+    ) -> ConnectionInfo {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        ConnectionInfo { client, server, scheme, tls: None, redirect: self.redirect }
     }
 
     /// Whether a connection waits.
@@ -120,21 +145,32 @@ where
     if listener.family == AddressFamily::UNIX {
         let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
         let server = Some((listener.path.clone().unwrap_or_default(), None));
-        let info = ConnectionInfo { client: None, server, scheme: "http" };
-        serve(stream, service, info);
+        let info = listener.info(None, server);
+        serve_on(listener, stream, service, info);
         return Ok(());
     }
     let stream = std::net::TcpStream::from(socket);
     stream.set_nodelay(true)?;
     let server = stream.local_addr()?;
     let client = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-    let info = ConnectionInfo {
-        client: client.map(|client| (host(client), client.port())),
-        server: Some((host(server), Some(server.port()))),
-        scheme: "http",
-    };
-    serve(TcpStream::from_std(stream)?, service, info);
+    let info = listener.info(
+        client.map(|client| (host(client), client.port())),
+        Some((host(server), Some(server.port()))),
+    );
+    serve_on(listener, TcpStream::from_std(stream)?, service, info);
     Ok(())
+}
+
+/// Serves one connection of a listener, encrypted if the listener is.
+fn serve_on<T, A>(listener: &Listener, stream: T, service: &Arc<Service<A>>, info: ConnectionInfo)
+where
+    T: Transport,
+    A: App,
+{
+    match &listener.tls {
+        Some(tls) => tls::serve(stream, service, tls, info),
+        None => serve(stream, service, info),
+    }
 }
 
 /// Serves one connection in a task of its own.
@@ -145,7 +181,7 @@ where
 {
     // The task ends with its connection; a drain reaches it through the service's list.
     let stream = Metered::new(stream, service.telemetry());
-    drop(tokio::spawn(ConnectionTask::new(stream, service, info)));
+    drop(tokio::spawn(ConnectionTask::new(stream, service.enter(), info)));
 }
 
 /// An address without its port; an IPv4 client of a dual-stack socket is an IPv4 client.

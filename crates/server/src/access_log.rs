@@ -286,6 +286,8 @@ mod tests {
             client: Some(("127.0.0.1".to_owned(), 5000)),
             server: None,
             scheme: "http",
+            tls: None,
+            redirect: None,
         }
     }
 

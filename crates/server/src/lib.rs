@@ -1,4 +1,4 @@
-//! Connections: accepting them, HTTP/1.1 and WebSocket on them, limits, deadlines, drain and the access log.
+//! Connections: accepting them, TLS, HTTP/1.1 and WebSocket on them, limits, deadlines, drain and the access log.
 //!
 //! Owns sockets' insides and what is shared between the connections of one worker. Drives an
 //! [`App`], which is Python in production and Rust in tests and benchmarks. Must not know: Python,
@@ -15,8 +15,10 @@ mod http1;
 mod http2;
 mod live;
 mod metered;
+mod redirect;
 mod rejection;
 mod service;
+pub mod tls;
 mod transport;
 mod websocket;
 
@@ -25,6 +27,7 @@ pub use access_log::AccessLog;
 pub use deadline::Deadline;
 pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
 pub use live::{LiveRequest, LiveRequests};
+pub use redirect::Redirect;
 pub use service::{
     App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Service,
     Telemetry,

@@ -44,6 +44,16 @@ impl Window {
 }
 
 impl RejectionLog {
+    /// Reports a handshake that came to nothing.
+    pub(crate) fn report_handshake(&self, peer: &ConnectionInfo, reason: &str, now: Instant) {
+        let admitted = self.window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        let Some(suppressed) = admitted else { return };
+        if suppressed > 0 {
+            log::warn!("{suppressed} more TLS handshakes failed and were not logged");
+        }
+        log::warn!("TLS handshake with {peer} failed: {reason}");
+    }
+
     /// Reports a request that was answered with `error`'s status.
     pub(crate) fn report(&self, peer: &ConnectionInfo, error: RequestError, now: Instant) {
         let admitted = self.window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);

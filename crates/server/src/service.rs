@@ -18,7 +18,9 @@ use crate::access_log::{AccessLog, Record};
 use crate::date::DateLine;
 use crate::exchange::{Exchange, Outcome, RequestLine};
 use crate::live::LiveRequests;
+use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
+use crate::tls::TlsInfo;
 use crate::websocket::{WebSocket, WebSocketOptions};
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
@@ -52,6 +54,10 @@ pub struct ConnectionInfo {
     pub server: Option<(String, Option<u16>)>,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// How it is encrypted, if it is.
+    pub tls: Option<Arc<TlsInfo>>,
+    /// Where to send requests instead of to the application.
+    pub redirect: Option<Redirect>,
 }
 
 impl fmt::Display for ConnectionInfo {

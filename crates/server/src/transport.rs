@@ -1,4 +1,4 @@
-//! What a connection runs over. TLS will be another one.
+//! What a connection runs over: a socket, or TLS over one.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -172,5 +172,11 @@ impl<T: Transport> AsyncWrite for Slot<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io()?.poll_shutdown(cx)
+    }
+}
+
+impl<T: Transport> Transport for tokio_rustls::server::TlsStream<T> {
+    fn make_close_abortive(&self) {
+        self.get_ref().0.make_close_abortive();
     }
 }

@@ -6,7 +6,8 @@
 //! if it had been told to.
 //!
 //! ```text
-//! supervisor -> worker   setup (with a memfd that holds the settings), announce, drain, quit, reopen_logs
+//! supervisor -> worker   setup (with a memfd that holds the settings), update (the same), announce, drain,
+//!                        quit, reopen_logs
 //! worker -> supervisor   ready, failed { message }, recycle { served, limit }, blocked { for_ms }
 //!
 //! supervisor -> template   setup, then fork { slot, index } (with the worker's end of a new channel)
@@ -38,8 +39,10 @@ const FAILURE_LIMIT: usize = 16 * 1024;
 const MESSAGE_LIMIT: usize = 6 * FAILURE_LIMIT + 1024;
 
 /// What a worker is told after its set-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
+    /// Go on with these settings, as far as they can change in a running worker.
+    Update(serde_json::Value),
     /// Go on serving, but let every response say that its connection ends with it.
     Announce,
     /// Finish what is running, take nothing new, then exit with 0.
@@ -58,6 +61,8 @@ pub enum Order {
 pub(crate) enum ToWorker {
     /// The settings are in the memfd that comes with this message.
     Setup,
+    /// New settings are in the memfd that comes with this message.
+    Update,
     Announce,
     Drain,
     Quit,
@@ -140,6 +145,7 @@ impl WorkerControl {
         match (serde_json::from_slice(&bytes)?, attached) {
             (ToWorker::Setup, Some(settings)) => read_settings(settings),
             (ToWorker::Setup, None) => Err(invalid("settings are missing from the set-up message")),
+            (ToWorker::Update, _) => Err(invalid("an update came before the settings")),
             (ToWorker::Fork { .. }, _) => Err(invalid("the set-up message is missing")),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
@@ -151,7 +157,11 @@ impl WorkerControl {
         match receive(self.as_fd(), RecvFlags::DONTWAIT)? {
             Received::Nothing => Ok(None),
             Received::End => Ok(Some(Order::SupervisorGone)),
-            Received::Message(bytes, _) => match serde_json::from_slice(&bytes)? {
+            Received::Message(bytes, attached) => match serde_json::from_slice(&bytes)? {
+                ToWorker::Update => {
+                    let settings = attached.ok_or_else(|| invalid("an update is empty"))?;
+                    read_settings(settings).map(|settings| Some(Order::Update(settings)))
+                }
                 ToWorker::Announce => Ok(Some(Order::Announce)),
                 ToWorker::Drain => Ok(Some(Order::Drain)),
                 ToWorker::Quit => Ok(Some(Order::Quit)),
@@ -244,6 +254,11 @@ impl SupervisorControl {
     /// Sends the settings, prepared by [`settings_file`].
     pub(crate) fn send_setup(&self, settings: &OwnedFd) -> io::Result<()> {
         send(self.as_fd(), &ToWorker::Setup, Some(settings.as_fd()))
+    }
+
+    /// Sends new settings, prepared by [`settings_file`].
+    pub(crate) fn send_update(&self, settings: &OwnedFd) -> io::Result<()> {
+        send(self.as_fd(), &ToWorker::Update, Some(settings.as_fd()))
     }
 
     pub(crate) fn send_order(&self, order: &ToWorker) -> io::Result<()> {
@@ -393,6 +408,17 @@ mod tests {
             supervisor.send_setup(&file).unwrap();
             assert_eq!(worker.receive_setup_blocking().unwrap(), json!([1, 2, 3]));
         }
+    }
+
+    #[test]
+    fn an_update_arrives_between_orders() {
+        let (supervisor, worker) = channel();
+        supervisor.send_setup(&settings_file(&json!(1)).unwrap()).unwrap();
+        supervisor.send_update(&settings_file(&json!({ "key": 2 })).unwrap()).unwrap();
+        supervisor.send_order(&ToWorker::Drain).unwrap();
+        assert_eq!(worker.receive_setup_blocking().unwrap(), json!(1));
+        assert_eq!(worker.try_receive().unwrap(), Some(Order::Update(json!({ "key": 2 }))));
+        assert_eq!(worker.try_receive().unwrap(), Some(Order::Drain));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,11 +14,12 @@ use log::{debug, error, info, log, warn};
 use rsgi_config::{MemoryLimit, WorkerCount};
 use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::capacity::{self, Capacity, Choice, Sizes};
-use crate::control::{self, FromWorker, Report, SupervisorControl, ToWorker};
+use crate::control::{FromWorker, Report, SupervisorControl, ToWorker};
 use crate::exit;
 use crate::hooks::Hooks;
 use crate::memory::{self, Cgroup, OomWatch};
@@ -28,6 +28,7 @@ use crate::policy::{Action, Event, Exit, KILL_MARGIN, Pid, Policy, PolicySetting
 use crate::preload::{Failure, Gift, News, Preload};
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
 use crate::service_manager::{Limits, ServiceManager};
+use crate::settings::Settings;
 use crate::signals::{Request, Signals};
 use crate::silence::Silence;
 use crate::sockets::Listener;
@@ -51,6 +52,9 @@ pub struct SupervisorOptions {
     pub command: WorkerCommand,
     /// What every worker is told first, of any size.
     pub setup: serde_json::Value,
+    /// What is added to that, key by key. Whenever it changes, those that run are told, too, as an
+    /// [`Order::Update`](crate::Order::Update). Of a reload's options it is not used.
+    pub updates: Option<Updates>,
     /// How long a worker may take to finish what is running; `None` is no limit.
     pub timeout_graceful_shutdown: Option<Duration>,
     /// How long the workers go on accepting once a stop was asked for.
@@ -75,6 +79,9 @@ pub struct SupervisorOptions {
     pub hooks: Hooks,
 }
 
+/// What is added to the set-up, each time as a whole.
+pub type Updates = watch::Receiver<serde_json::Value>;
+
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
 /// Health and metrics are told on the sockets `admin`.
 ///
@@ -97,7 +104,7 @@ pub fn run(options: SupervisorOptions, listeners: Vec<Listener>, admin: Vec<List
 }
 
 fn start(
-    options: SupervisorOptions,
+    mut options: SupervisorOptions,
     listeners: Vec<Listener>,
     admin: Vec<Listener>,
 ) -> io::Result<u8> {
@@ -106,9 +113,10 @@ fn start(
         // Before anything slow: from here on no signal is lost or deadly.
         let signals = Signals::install()?;
         info!(target: LOG, "Started parent process [{}]", std::process::id());
-        let supervisor = Supervisor::new(options, listeners)?;
+        let updates = options.updates.take();
+        let supervisor = Supervisor::new(options, listeners, updates.as_ref())?;
         let _admin = Admin::start(admin, &supervisor.status)?;
-        Ok(supervisor.serve(signals).await)
+        Ok(supervisor.serve(signals, updates).await)
     })
 }
 
@@ -147,9 +155,11 @@ struct Running {
 #[derive(Debug)]
 struct Supervisor {
     command: WorkerCommand,
-    settings: OwnedFd,
+    settings: Settings,
     /// Those from before a reload whose end is not known yet.
-    settings_before: Option<OwnedFd>,
+    settings_before: Option<Settings>,
+    /// What somebody adds to all of them.
+    added: serde_json::Value,
     hooks: Hooks,
     cgroup: Option<Cgroup>,
     oom: OomWatch,
@@ -172,7 +182,12 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(options: SupervisorOptions, listeners: Vec<Listener>) -> io::Result<Self> {
+    fn new(
+        options: SupervisorOptions,
+        listeners: Vec<Listener>,
+        updates: Option<&Updates>,
+    ) -> io::Result<Self> {
+        let added = updates.map(|updates| updates.borrow().clone()).unwrap_or_default();
         let (workers, choice) = scale(options.workers);
         let slots = slots_for(choice.map_or(workers, |choice| choice.workers));
         let cgroup = Cgroup::of_this_process();
@@ -188,8 +203,9 @@ impl Supervisor {
         });
         let scoreboard = Arc::new(Scoreboard::create(slots)?);
         Ok(Self {
-            settings: control::settings_file(&options.setup)?,
+            settings: Settings::new(options.setup, &added)?,
             settings_before: None,
+            added,
             hooks: options.hooks,
             oom: OomWatch::new(cgroup.clone()),
             cgroup,
@@ -216,9 +232,10 @@ impl Supervisor {
         })
     }
 
-    async fn serve(mut self, mut signals: Signals) -> u8 {
+    async fn serve(mut self, mut signals: Signals, mut updates: Option<Updates>) -> u8 {
         if let Some(on_start) = self.on_start.take()
-            && let Err(code) = on_start.run(&self.scoreboard, &self.settings, &mut signals).await
+            && let Err(code) =
+                on_start.run(&self.scoreboard, self.settings.file(), &mut signals).await
         {
             return code;
         }
@@ -233,7 +250,7 @@ impl Supervisor {
                 }
                 return code;
             }
-            outcome = self.turn(&mut signals).await;
+            outcome = self.turn(&mut signals, &mut updates).await;
         }
     }
 
@@ -241,7 +258,7 @@ impl Supervisor {
     ///
     /// Requests come first: a signal to the whole process group also ends the workers, and their
     /// deaths must be seen as part of the stop. Reports come before deaths: they are the cause.
-    async fn turn(&mut self, signals: &mut Signals) -> Option<u8> {
+    async fn turn(&mut self, signals: &mut Signals, updates: &mut Option<Updates>) -> Option<u8> {
         let keep_alive = self.service_manager.as_ref().and_then(ServiceManager::next_keep_alive);
         let next_look = self.silence.next_look();
         let of_policy = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
@@ -255,6 +272,7 @@ impl Supervisor {
                 self.report(pid, report)
             }
             () = signals.children.changed() => self.reap(),
+            added = next_update(updates) => self.update(added),
             () = sleep_until(deadline) => self.tick(),
             () = sleep_until(keep_alive) => {
                 self.service_manager.as_mut().map(ServiceManager::keep_alive);
@@ -301,7 +319,7 @@ impl Supervisor {
         let gift = Gift {
             listeners: &self.listeners,
             scoreboard: &self.scoreboard,
-            settings: &self.settings,
+            settings: self.settings.file(),
         };
         (self.preload.as_mut(), gift)
     }
@@ -353,14 +371,14 @@ impl Supervisor {
     fn reload(&mut self) -> Option<u8> {
         let clock = local_time();
         let renewed = self.hooks.reload().transpose().and_then(|options| {
-            let Some(options) = options else { return Ok(None) };
-            let file = control::settings_file(&options.setup).map_err(|error| error.to_string())?;
-            Ok(Some((options, file)))
+            let Some(mut options) = options else { return Ok(None) };
+            let settings = Settings::new(options.setup.take(), &self.added);
+            Ok(Some((options, settings.map_err(|error| error.to_string())?)))
         });
         match renewed {
             Ok(None) => {}
-            Ok(Some((options, file))) => {
-                let before = std::mem::replace(&mut self.settings, file);
+            Ok(Some((options, renewed))) => {
+                let before = std::mem::replace(&mut self.settings, renewed);
                 self.settings_before.get_or_insert(before);
                 let workers = match options.workers {
                     WorkerCount::Exactly(count) => usize::try_from(count).unwrap_or(usize::MAX),
@@ -487,7 +505,7 @@ impl Supervisor {
         let Spawned { pid, control } = spawned;
         self.scoreboard.slot(slot).set_pid(pid);
         // What fails from here on shows in the worker, which gives up without its settings.
-        if let Err(error) = control.send_setup(&self.settings) {
+        if let Err(error) = control.send_setup(self.settings.file()) {
             warn!(target: LOG, "Cannot send the settings to worker [{pid}]: {error}");
         }
         let control = watch(control)
@@ -502,6 +520,30 @@ impl Supervisor {
         let Failure { slot, message } = failure;
         self.scoreboard.slot(slot).release();
         Event::SpawnFailed { slot, message }
+    }
+
+    /// Tells all workers, and those to come.
+    fn update(&mut self, added: serde_json::Value) -> Option<u8> {
+        let before = self.settings_before.as_ref().map(|before| before.renewed(&added));
+        match (self.settings.renewed(&added), before.transpose()) {
+            (Ok(settings), Ok(before)) => {
+                self.settings = settings;
+                self.settings_before = before;
+                self.added = added;
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                error!(target: LOG, "Cannot pass new settings to the workers: {error}");
+                return None;
+            }
+        }
+        for (pid, worker) in &self.workers {
+            let control = worker.control.as_ref();
+            let sent = control.map(|control| control.get_ref().send_update(self.settings.file()));
+            if let Some(Err(error)) = sent {
+                warn!(target: LOG, "Cannot send new settings to worker [{pid}]: {error}");
+            }
+        }
+        None
     }
 
     fn order(&self, pid: Pid, order: &ToWorker) {
@@ -716,6 +758,16 @@ fn process_state(pid: Pid) -> Option<char> {
 
 pub(crate) fn exit_of(status: WaitStatus) -> Option<Exit> {
     status.exit_status().map(Exit::Code).or(status.terminating_signal().map(Exit::Signal))
+}
+
+/// What is added from now on. Cancel-safe: nothing is lost where it is not polled to its end.
+async fn next_update(updates: &mut Option<Updates>) -> serde_json::Value {
+    if let Some(updates) = updates
+        && updates.changed().await.is_ok()
+    {
+        return updates.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 pub(crate) async fn sleep_until(deadline: Option<Instant>) {

@@ -10,6 +10,10 @@ fn tcp(host: &str, port: u16) -> BindAddr {
     BindAddr::Tcp { host: host.to_owned(), port }
 }
 
+fn tls(address: BindAddr) -> BindAddr {
+    BindAddr::Tls(Box::new(address))
+}
+
 fn unix(path: &str, permissions: u32) -> BindAddr {
     BindAddr::Unix { path: PathBuf::from(path), permissions }
 }
@@ -29,6 +33,12 @@ fn every_form_of_an_address_is_read_and_written() {
         ("unix:///run/x.sock", unix("/run/x.sock", 0o666), "unix:/run/x.sock"),
         ("unix:x.sock", unix("x.sock", 0o666), "unix:x.sock"),
         ("fd://3", BindAddr::Fd(3), "fd://3"),
+        ("http://x:81", tcp("x", 81), "x:81"),
+        ("http+unix:/run/x.sock", unix("/run/x.sock", 0o666), "unix:/run/x.sock"),
+        ("https://[::1]:8443/", tls(tcp("::1", 8443)), "https://[::1]:8443"),
+        ("https://x", tls(tcp("x", 443)), "https://x:443"),
+        ("https+unix:x.sock", tls(unix("x.sock", 0o666)), "https+unix:x.sock"),
+        ("https+fd://3", tls(BindAddr::Fd(3)), "https+fd://3"),
     ];
     for (text, expected, written) in table {
         let address: Result<BindAddr, ParseError> = text.parse();
@@ -53,7 +63,10 @@ fn what_is_no_address_is_refused_with_the_reason() {
         ("[x%y]:80", host),
         ("::1", "expected an IPv6 address in brackets, such as `[::1]:8000`"),
         ("::1:80", "expected an IPv6 address in brackets, such as `[::1]:8000`"),
-        ("http://x", port),
+        ("ftp://x", port),
+        ("http://x/y", host),
+        ("https://", forms),
+        ("https+x:1", host),
         ("x:65536", port),
         ("x:", port),
         ("x:-1", port),

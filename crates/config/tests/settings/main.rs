@@ -11,6 +11,7 @@ mod probes;
 mod shown;
 mod sources;
 mod support;
+mod tls;
 mod values;
 
 use std::ffi::OsString;

@@ -70,6 +70,7 @@ fn health_asks_where_a_server_with_this_environment_would_listen() {
         ("--uds /c", &[("PORT", "81")], "server unix:/c"),
         ("--bind [::1]:84", &[("RSGI_UDS", "/b")], "server [::1]:84"),
         ("--host ::1 --port 85", &[], "server [::1]:85"),
+        ("", &[("RSGI_BIND", "https://a:86")], "server https://a:86"),
         // Kubernetes tells of a service named rsgi.
         ("", &[("RSGI_PORT", "tcp://10.0.0.1:80")], "server 127.0.0.1:8000"),
     ] {

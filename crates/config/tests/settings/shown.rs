@@ -80,6 +80,9 @@ fn an_application_is_not_needed_to_print() {
 
 #[test]
 fn secrets_are_not_printed() {
+    let password = text("--print-config --ssl-certfile c --ssl-keyfile-password hunter2 m:a", &[]);
+    assert!(password.contains("ssl_keyfile_password = \"***\""), "{password}");
+    assert!(!password.contains("hunter2"), "{password}");
     let text = text("--print-config -e PASSWORD=hunter2 -e DB=postgres://u:hunter2@h m:a", &[]);
     assert!(text.contains("env = [\"PASSWORD=***\", \"DB=***\"]"), "{text}");
     assert!(!text.contains("hunter2"), "{text}");

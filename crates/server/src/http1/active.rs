@@ -177,6 +177,7 @@ impl Active {
         &self,
         service: &Service<A>,
         context: &A::Connection,
+        peer: &ConnectionInfo,
         head: &RequestHead<'_, '_>,
     ) {
         let replaced = match (head.target.form, head.host) {
@@ -190,9 +191,12 @@ impl Active {
             fields: if replaced.is_empty() { head.fields } else { &replaced },
             accepts_trailers: head.accepts_trailers && head.version == Version::Http11,
         };
-        match &self.upgrade {
-            Some(upgrade) => service.app.websocket(context, &request, &upgrade.websocket),
-            None => service.app.call(context, &request, &self.exchange),
+        match (peer.redirect, &self.upgrade) {
+            (Some(redirect), _) => redirect.answer(&request, &self.exchange),
+            (None, Some(upgrade)) => {
+                service.app.websocket(context, &request, &upgrade.websocket);
+            }
+            (None, None) => service.app.call(context, &request, &self.exchange),
         }
     }
 

@@ -111,16 +111,11 @@ enum Progress {
 }
 
 impl<T: Transport, A: App> Connection<T, A> {
-    fn new(
-        io: T,
-        service: &Arc<Service<A>>,
-        peer: ConnectionInfo,
-        outlet: Weak<dyn Outlet>,
-    ) -> Self {
-        let context = service.app.connect(&peer);
+    fn new(io: T, entry: Entry<A>, peer: ConnectionInfo, outlet: Weak<dyn Outlet>) -> Self {
+        let context = entry.service.app.connect(&peer);
         Self {
             io: Slot::new(io),
-            entry: service.enter(),
+            entry,
             peer,
             context,
             outlet,
@@ -261,7 +256,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             self.phase = Phase::Exchange(active);
             self.deadline.set(None);
             if let Phase::Exchange(active) = &self.phase {
-                active.call(&self.entry.service, &self.context, &head);
+                active.call(&self.entry.service, &self.context, &self.peer, &head);
             }
             Ok(())
         });

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use super::Connection;
 use crate::exchange::{Outlet, Written};
 use crate::http2::Http2Task;
-use crate::service::{App, ConnectionInfo, Service};
+use crate::service::{App, ConnectionInfo, Entry};
 use crate::transport::Transport;
 
 /// The task of one connection. Resolves when it is closed.
@@ -22,9 +22,9 @@ pub(crate) struct ConnectionTask<T: Transport, A: App> {
 }
 
 impl<T: Transport, A: App> ConnectionTask<T, A> {
-    pub(crate) fn new(io: T, service: &Arc<Service<A>>, peer: ConnectionInfo) -> Self {
+    pub(crate) fn new(io: T, entry: Entry<A>, peer: ConnectionInfo) -> Self {
         let connection = Arc::new_cyclic(|this: &Weak<Mutex<Connection<T, A>>>| {
-            Mutex::new(Connection::new(io, service, peer, Weak::<Mutex<_>>::clone(this)))
+            Mutex::new(Connection::new(io, entry, peer, Weak::<Mutex<_>>::clone(this)))
         });
         Self { connection, http2: None }
     }

@@ -30,11 +30,14 @@ pub(crate) struct WriteQueue {
     sent: usize,
     /// All bytes that wait.
     length: usize,
+    /// Whether some wait below, too.
+    is_held_back: bool,
 }
 
 impl WriteQueue {
+    /// How many bytes have not left; at least 1 as long as the client has not taken all of them.
     pub(crate) fn len(&self) -> usize {
-        self.length
+        if self.is_held_back { self.length.max(1) } else { self.length }
     }
 
     /// Lets `write` append to the tail.
@@ -57,8 +60,12 @@ impl WriteQueue {
 
     /// Takes everything over from `other`, behind what is there. Where nothing is, no byte moves.
     pub(crate) fn take_from(&mut self, other: &mut Self) {
+        // Below is the same for both.
+        self.is_held_back |= mem::take(&mut other.is_held_back);
         if self.length == 0 {
-            return mem::swap(self, other);
+            mem::swap(self, other);
+            self.is_held_back = mem::take(&mut other.is_held_back);
+            return;
         }
         for piece in other.pieces.drain(..) {
             self.push(piece);
@@ -107,7 +114,10 @@ impl WriteQueue {
             burst += count;
             self.consume(count);
         }
-        Poll::Ready(Ok(()))
+        // TLS holds back what the socket did not take; a socket holds back nothing.
+        let flushed = Pin::new(io).poll_flush(cx);
+        self.is_held_back = flushed.is_pending();
+        flushed
     }
 
     fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
@@ -186,6 +196,43 @@ mod tests {
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
+    }
+
+    /// Takes everything, and has written it out when asked for the second time, as TLS may.
+    #[derive(Default)]
+    struct Holding {
+        flushes: usize,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes < 2 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_held_back_below_has_not_left() {
+        let mut queue = WriteQueue::default();
+        let mut io = Holding::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        queue.append(|tail| tail.extend_from_slice(b"response"));
+        assert!(queue.poll_flush(&mut io, &mut cx).is_pending());
+        assert_eq!(queue.len(), 1);
+        assert!(queue.poll_flush(&mut io, &mut cx).is_ready());
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]

@@ -206,7 +206,13 @@ impl Stage {
     /// A connection that holds `capacity` bytes in each direction.
     pub(crate) fn connect_over(&self, capacity: usize) -> Client {
         let (ours, theirs) = tokio::io::duplex(capacity);
-        let info = ConnectionInfo { client: None, server: None, scheme: "http" };
+        let info = ConnectionInfo {
+            client: None,
+            server: None,
+            scheme: "http",
+            tls: None,
+            redirect: None,
+        };
         serve(theirs, &self.service, info);
         Client { io: ours, buffer: Vec::new() }
     }

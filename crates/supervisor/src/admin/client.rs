@@ -32,6 +32,9 @@ pub enum AskError {
     /// Nobody can be asked at this address.
     #[error("a descriptor cannot be asked, give --port or --url: `{0}`")]
     Descriptor(BindAddr),
+    /// It would take TLS.
+    #[error("an encrypted address cannot be asked, give --admin or --url: `{0}`")]
+    Encrypted(BindAddr),
     /// Nobody listens there, or what listens does not answer.
     #[error("cannot reach {address}: {source}")]
     Unreachable {
@@ -54,6 +57,7 @@ pub fn ask(
 ) -> Result<Answer, AskError> {
     let host = match address {
         BindAddr::Fd(_) => return Err(AskError::Descriptor(address.clone())),
+        BindAddr::Tls(_) => return Err(AskError::Encrypted(address.clone())),
         BindAddr::Unix { .. } => "localhost".to_owned(),
         BindAddr::Tcp { .. } => address.to_string(),
     };
@@ -92,7 +96,7 @@ fn exchange(address: &BindAddr, request: &[u8], deadline: Instant) -> io::Result
     let mut stream: Box<dyn Stream> = match address {
         BindAddr::Tcp { host, port } => Box::new(connect(host, *port, deadline)?),
         BindAddr::Unix { path, .. } => Box::new(connect_unix(path)?),
-        BindAddr::Fd(_) => return Err(io::ErrorKind::Unsupported.into()),
+        BindAddr::Fd(_) | BindAddr::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
     stream.limit(left(deadline)?)?;
     stream.write_all(request)?;
@@ -222,6 +226,9 @@ mod tests {
         let message = ask(&address, "GET", "/", PATIENCE).unwrap_err().to_string();
         assert!(message.starts_with(&format!("cannot reach 127.0.0.1:{port}: ")), "{message}");
         assert!(ask(&BindAddr::Fd(3), "GET", "/", PATIENCE).is_err());
+        let address = BindAddr::Tls(Box::new(address));
+        let error = ask(&address, "GET", "/", PATIENCE).unwrap_err();
+        assert!(matches!(error, AskError::Encrypted(_)), "{error}");
     }
 
     #[test]

@@ -163,6 +163,7 @@ impl fmt::Display for Reason {
 }
 
 impl fmt::Display for Notice {
+    #[expect(clippy::too_many_lines, reason = "one arm for each line of the log")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WorkerStarted { pid, .. } => write!(f, "Started worker [{pid}]"),

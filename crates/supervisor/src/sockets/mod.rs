@@ -1,7 +1,7 @@
 //! The listening sockets: made once by the supervisor, inherited by every worker.
 //!
-//! Owns: turning configured addresses into listening sockets, and their names in the log. Must not
-//! know: what is spoken on them, TLS included.
+//! Owns: turning configured addresses into listening sockets, and their names, which say whether TLS is
+//! spoken on them. Must not know: how anything is spoken.
 
 mod tcp;
 #[cfg(test)]
@@ -57,6 +57,22 @@ impl Listener {
         Ok(Self { fd, address, kind, file: None })
     }
 
+    /// The same socket, with a name that says that TLS is spoken on it: `https://127.0.0.1:8443`,
+    /// `https+unix:/run/app.sock`.
+    #[must_use]
+    pub fn encrypted(mut self) -> Self {
+        self.address = match self.address.strip_prefix("http://") {
+            Some(rest) => format!("https://{rest}"),
+            None => format!("https+{}", self.address),
+        };
+        self
+    }
+
+    /// Whether its name says that TLS is spoken on it.
+    pub fn is_tls(&self) -> bool {
+        self.address.starts_with("https")
+    }
+
     /// Gives the file, if we made one, to the user that the process is going to be.
     pub(crate) fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
         self.file.as_ref().map_or(Ok(()), |file| file.give_to(uid, gid))
@@ -73,6 +89,10 @@ pub fn bind_all(addresses: &[BindAddr], backlog: i32) -> Result<Vec<Listener>, B
                 listeners.push(unix::bind(path, *permissions, backlog)?);
             }
             BindAddr::Fd(fd) => listeners.push(take_over(*fd)?),
+            BindAddr::Tls(address) => {
+                let bound = bind_all(std::slice::from_ref(address), backlog)?;
+                listeners.extend(bound.into_iter().map(Listener::encrypted));
+            }
         }
     }
     Ok(listeners)

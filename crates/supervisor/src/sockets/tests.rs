@@ -80,6 +80,20 @@ fn a_tcp_listener_accepts_and_is_named_with_the_port_it_got() {
 }
 
 #[test]
+fn an_encrypted_listener_says_so_in_its_name() {
+    let directory = Directory::new("encrypted");
+    let path = directory.path("s");
+    let encrypted = |address| one(BindAddr::Tls(Box::new(address)));
+    let listener = encrypted(tcp("127.0.0.1", 0));
+    assert_eq!(listener.address, format!("https://127.0.0.1:{}", port_of(&listener)));
+    assert!(listener.is_tls());
+    let listener = encrypted(unix(&path));
+    assert_eq!(listener.address, format!("https+unix:{}", path.display()));
+    assert!(listener.is_tls());
+    assert!(!one(tcp("127.0.0.1", 0)).is_tls());
+}
+
+#[test]
 fn every_listener_is_non_blocking_and_closes_on_exec() {
     let directory = Directory::new("flags");
     let inherited = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -108,6 +108,8 @@ impl Stage {
             client: Some(("192.0.2.1".to_owned(), 50000)),
             server: Some(("192.0.2.2".to_owned(), Some(80))),
             scheme: "http",
+            tls: None,
+            redirect: None,
         };
         let wire = Wire { io: theirs, abortive_closes: Arc::clone(&self.abortive_closes) };
         serve(wire, &self.service, info);

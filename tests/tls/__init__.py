@@ -1,0 +1,1 @@
+"""TLS: certificates, clients' certificates, reload, tickets, redirects."""

@@ -310,6 +310,10 @@ def test_plain_listeners_send_clients_to_the_encrypted_one(
     post = b"POST " + head + b"content-length: 1\r\n\r\nx"
     assert status_and_location(plain, get) == (301, place)
     assert status_and_location(plain, post) == (308, place)
+    with httpx.Client(http1=False, http2=True) as client:
+        response = client.get(f"http://127.0.0.1:{plain[1]}/a", headers={"host": "localhost"})
+    assert response.http_version == "HTTP/2"
+    assert response.status_code == 301
     with contextlib.closing(connect(server)) as connection:
         connection.ask()
 

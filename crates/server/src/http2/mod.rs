@@ -244,7 +244,10 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             fields: &read.fields,
             accepts_trailers: true,
         };
-        service.app.call(&self.context, &request, task.exchange());
+        match self.peer.redirect {
+            Some(redirect) => redirect.answer(&request, task.exchange()),
+            None => service.app.call(&self.context, &request, task.exchange()),
+        }
         Some(task)
     }
 

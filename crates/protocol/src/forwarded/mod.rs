@@ -97,10 +97,10 @@ impl Scheme {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let is = |word: &&str| text.eq_ignore_ascii_case(word);
-        if ["http", "ws"].iter().any(|word| is(word)) {
+        let is = |word| text.eq_ignore_ascii_case(word);
+        if is("http") || is("ws") {
             Some(Self::Http)
-        } else if ["https", "wss"].iter().any(|word| is(word)) {
+        } else if is("https") || is("wss") {
             Some(Self::Https)
         } else {
             None

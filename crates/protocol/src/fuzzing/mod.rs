@@ -5,6 +5,7 @@
 //! server code does, and nothing here is API.
 
 mod naive;
+mod proxies;
 mod websocket;
 
 use crate::error::RequestError;
@@ -14,6 +15,7 @@ use crate::http::{
     Version, parse_head,
 };
 use naive::NaiveHead;
+pub use proxies::{forwarded, proxy_header};
 pub use websocket::{Frame, compression, read_frames, websocket};
 
 /// A whole request, owned.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use self::stream::{Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer};
 use crate::deadline::Deadline;
 use crate::exchange::{Exchange, RequestLine};
+use crate::forwarding::{client_of, with_host};
 use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
 use crate::transport::{Rewound, Transport};
 
@@ -213,8 +214,12 @@ impl<T: Transport, A: App> Http2Task<T, A> {
                 return None;
             }
         };
+        let forwarding = self.peer.forwarding.as_deref();
+        let forwarded = forwarding.and_then(|it| it.read(&read.fields));
+        let forwarded = forwarded.as_ref();
+        let line = || RequestLine::new(pseudo.method, &read.target, "2");
         let is_logged = service.access_log().is_on();
-        let line = is_logged.then(|| RequestLine::new(pseudo.method, &read.target, "2"));
+        let line = is_logged.then(|| line().of_client(client_of(forwarded)));
         if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
             service.log_access(&self.peer, line.as_ref(), 503);
             service.request_refused(503);
@@ -237,14 +242,17 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             live: service.live_requests().enter(pseudo.method, read.target.path, now),
             now,
         });
+        let host = forwarded.and_then(|it| it.host.as_deref());
+        let replaced = host.map(|host| with_host(&read.fields, host));
         let request = Request {
             method: head.method.as_str(),
             target: read.target,
             version: Version::Http2,
-            fields: &read.fields,
+            fields: replaced.as_ref().unwrap_or(&read.fields),
             accepts_trailers: true,
+            forwarded,
         };
-        match self.peer.redirect {
+        match self.peer.redirect_of(forwarded) {
             Some(redirect) => redirect.answer(&request, task.exchange()),
             None => service.app.call(&self.context, &request, task.exchange()),
         }

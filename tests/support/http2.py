@@ -54,8 +54,13 @@ class Reply:
 class Http2:
     """One client connection."""
 
-    def __init__(self, server: Server, reads: bool = True, window: int | None = None) -> None:
-        """Connect; `reads` is whether content is acknowledged, `window` a stream's first one."""
+    def __init__(
+        self, server: Server, reads: bool = True, window: int | None = None, first: bytes = b""
+    ) -> None:
+        """Connect; `reads` is whether content is acknowledged, `window` a stream's first one.
+
+        `first` is sent before anything else.
+        """
         self.wire: Wire = server.connect(timeout=PATIENCE)
         self.replies: defaultdict[int, Reply] = defaultdict(Reply)
         self.is_closed = False
@@ -70,7 +75,7 @@ class Http2:
                 client=True, initial_values={code: window, h2.settings.SettingCodes.ENABLE_PUSH: 0}
             )
         self.h2.initiate_connection()
-        self.flush()
+        self.wire.send(first + self.h2.data_to_send())
 
     def __enter__(self) -> Self:
         """Return the connection."""

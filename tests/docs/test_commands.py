@@ -63,7 +63,7 @@ def check_rsgi(words: list[str], directory: Path, page: str) -> None:
 
 def write_file(page: str, name: str, directory: Path) -> None:
     """Write the file as the page shows it; without that, an empty one."""
-    shown = [block for block in blocks(page, "python", "toml", "ini", "json", "yaml", "text")]
+    shown = blocks(page, "python", "toml", "ini", "json", "yaml", "text")
     texts = [block.text for block in shown if block.name == name]
     path = directory / Path(name).name
     path.write_text(texts[0] if texts else "")

@@ -43,10 +43,7 @@ fn run(command: &str) -> Result<Loaded, LoadError> {
         words.next();
     }
     let server = words.next();
-    assert!(
-        server.is_some_and(|name| SERVERS.contains(&name)),
-        "{command}"
-    );
+    assert!(server.is_some_and(|name| SERVERS.contains(&name)), "{command}");
     load(words.map(Into::into), &surroundings)
 }
 

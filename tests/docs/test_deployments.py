@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,16 @@ def test_compose_waits_for_what_it_needs_and_gives_it_time_to_stop() -> None:
     for name, wanted in app["depends_on"].items():
         assert wanted["condition"] == "service_healthy"
         assert "healthcheck" in services[name]
+
+
+def test_the_image_knows_every_crate() -> None:
+    """Its layer of dependencies is made from the manifests and empty files alone."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for manifest in (ROOT / "crates").glob("*/Cargo.toml"):
+        crate = f"crates/{manifest.parent.name}"
+        assert f"COPY {crate}/Cargo.toml {crate}/\n" in dockerfile
+        declared = tomllib.loads(manifest.read_text())
+        for kind in ["bin", "bench", "example"]:
+            for target in declared.get(kind, []):
+                if "path" in target:
+                    assert f">{crate}/{target['path']} " in dockerfile, target["path"]

@@ -1,10 +1,11 @@
 //! What a connection runs over: a socket, or TLS over one.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -28,27 +29,60 @@ impl Transport for tokio::net::UnixStream {}
 
 impl Transport for tokio::io::DuplexStream {}
 
-/// A transport with bytes that have been read from it already. Counts what is written.
+/// How much a client may go on sending to a connection that has been closed.
+const LINGER_LIMIT: usize = 512 * 1024;
+
+/// A transport with bytes that have been read from it already, and whose end waits for the client's:
+/// what a client still sends must not turn a clean end into a reset, which would take from it what it
+/// has not read (RFC 9112, section 9.6).
 #[derive(Debug)]
 pub(crate) struct Rewound<T> {
     read: BytesMut,
     io: T,
-    written: Arc<AtomicU64>,
+    end: End,
+    progress: Arc<Progress>,
+}
+
+/// How far a [`Rewound`] has got, for whoever has given it away.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    written: AtomicU64,
+    is_closing: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// Only the client is waited for, and for no more than so many bytes.
+    Lingering {
+        left: usize,
+    },
+}
+
+impl Progress {
+    /// How many bytes have been written.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether its end has begun.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
 }
 
 impl<T> Rewound<T> {
     pub(crate) fn new(read: BytesMut, io: T) -> Self {
-        Self { read, io, written: Arc::default() }
+        Self { read, io, end: End::NotYet, progress: Arc::default() }
     }
 
-    /// How many bytes have been written; goes on counting.
-    pub(crate) fn written(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.written)
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     fn count(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = polled {
-            self.written.fetch_add(count as u64, Ordering::Relaxed);
+            self.progress.written.fetch_add(count as u64, Ordering::Relaxed);
         }
         polled
     }
@@ -106,8 +140,28 @@ impl<T: Transport> AsyncWrite for Rewound<T> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    /// Says that nothing more comes, and reads on until the client says so, too. How long that may
+    /// take is the caller's to decide.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        self.progress.is_closing.store(true, Ordering::Relaxed);
+        loop {
+            match self.end {
+                End::NotYet => {
+                    ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+                    self.read = BytesMut::new();
+                    self.end = End::Lingering { left: LINGER_LIMIT };
+                }
+                End::Lingering { left: 0 } => return Poll::Ready(Ok(())),
+                End::Lingering { left } => {
+                    let mut space = [const { MaybeUninit::uninit() }; 4096];
+                    let mut buffer = ReadBuf::uninit(&mut space);
+                    let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
+                    let count = if read.is_ok() { buffer.filled().len() } else { 0 };
+                    let left = if count == 0 { 0 } else { left.saturating_sub(count) };
+                    self.end = End::Lingering { left };
+                }
+            }
+        }
     }
 }
 

@@ -229,7 +229,17 @@ def certificate() -> tuple[str, str]:
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-subj", "/CN=localhost", "-days", "2", "-out", files[0], "-keyout", files[1]),
+            *(
+                "-nodes",
+                "-subj",
+                "/CN=localhost",
+                "-days",
+                "2",
+                "-out",
+                files[0],
+                "-keyout",
+                files[1],
+            ),
         ],
         check=True,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""A WebSocket over one stream of an HTTP/2 connection (RFC 8441): `h2` carries it, `wsproto` speaks."""
+"""A WebSocket over one stream of an HTTP/2 connection (RFC 8441), over `h2` and `wsproto`."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ class SocketOverHttp2:
 
     def send(self, message: str | bytes) -> None:
         """Send a whole message."""
-        is_text = isinstance(message, str)
-        self._send(TextMessage(message) if is_text else BytesMessage(message))  # type: ignore[arg-type]
+        if isinstance(message, str):
+            self._send(TextMessage(message))
+        else:
+            self._send(BytesMessage(message))
 
     def close(self, code: int = 1000, reason: str = "") -> CloseConnection:
         """Close, and return what the server answers."""
@@ -57,16 +59,19 @@ class SocketOverHttp2:
 
     def receive(self) -> str | bytes:
         """Return the next message."""
-        whole: list[str | bytes] = []
+        text, data = "", b""
         while True:
-            event = self.receive_event()
-            assert isinstance(event, TextMessage | BytesMessage), event
-            whole.append(event.data)
-            if event.message_finished:
-                break
-        if isinstance(whole[0], str):
-            return "".join(str(part) for part in whole)
-        return b"".join(bytes(part) for part in whole if isinstance(part, bytes | bytearray))
+            match self.receive_event():
+                case TextMessage(data=part, message_finished=finished):
+                    text += part
+                    if finished:
+                        return text
+                case BytesMessage(data=part, message_finished=finished):
+                    data += bytes(part)
+                    if finished:
+                        return data
+                case event:
+                    raise AssertionError(event)
 
     def receive_event(self) -> Event:
         """Return the next event; pings are answered on the way."""

@@ -82,7 +82,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
         for scheme in ("http", "https"):
             inherited = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             fds.append(inherited.fileno())
-            addresses["inherited", scheme] = inherited.getsockname()
+            addresses["inherited", scheme] = ("127.0.0.1", inherited.getsockname()[1])
             addresses["unix", scheme] = str(directory / scheme)
             flags += ["--bind", f"{scheme}+fd://{inherited.fileno()}"]
             flags += ["--bind", f"{scheme}+unix:{directory / scheme}"]
@@ -90,13 +90,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
         server = Server(APP, *flags, logs=directory, pass_fds=tuple(fds), allow_tracebacks=False)
         stack.callback(server.destroy)
         server.wait_until_ready()
-        bound = [found for found in server.addresses if isinstance(found, tuple)]
-        inherited_ports = {addresses["inherited", scheme][1] for scheme in ("http", "https")}
-        bound = [found for found in bound if found[1] not in inherited_ports]
-        for scheme, four, both in [("http", *bound[:2]), ("https", *bound[2:])]:
-            addresses["tcp", scheme] = ("127.0.0.1", four[1])
-            addresses["dual stack, IPv4", scheme] = ("127.0.0.1", both[1])
-            addresses["dual stack, IPv6", scheme] = ("::1", both[1])
+        known = {address[1] for address in addresses.values() if isinstance(address, tuple)}
+        ports = [found[1] for found in server.addresses if isinstance(found, tuple)]
+        ports = [port for port in ports if port not in known]
+        for number, scheme in enumerate(("http", "https")):
+            four, both = ports[2 * number : 2 * number + 2]
+            addresses["tcp", scheme] = ("127.0.0.1", four)
+            addresses["dual stack, IPv4", scheme] = ("127.0.0.1", both)
+            addresses["dual stack, IPv6", scheme] = ("::1", both)
         yield Places(server, authority, addresses)
         assert server.complaints() == []
 

@@ -44,7 +44,9 @@ def opened(authority: Authority) -> Opened:
     def open_one(
         server: Server, context: ssl.SSLContext | None = None, reads: bool = True
     ) -> Http2:
-        return Http2(Wire.over(encrypted(server, context or authority.client())), reads, None, "https")
+        return Http2(
+            Wire.over(encrypted(server, context or authority.client())), reads, None, "https"
+        )
 
     return open_one
 
@@ -155,12 +157,12 @@ def test_versions_can_be_chosen(
     _, spoken = VERSIONS[versions]
     for protocol in ("h2", "http/1.1"):
         if protocol not in spoken:
-            with pytest.raises(ssl.SSLError, match="(?i)application.protocol"):
+            with pytest.raises(ssl.SSLError, match=r"(?i)application.protocol"):
                 encrypted(server, authority.client(), protocol).recv(1)
             continue
         with encrypted(server, authority.client(), protocol) as agreed:
             assert agreed.selected_alpn_protocol() == protocol
-    assert isinstance(plain := server.addresses[1], tuple)
+    plain = server.addresses[1]
     with Wire(plain) as wire:
         wire.request("/length")
         assert wire.read_response().status == (505 if versions == "2" else 200)
@@ -219,7 +221,7 @@ def test_a_new_certificate_is_for_new_connections(
                 while not stopped.is_set():
                     streams = [client.start("/", "POST", body=b"x" * 100) for _ in range(20)]
                     assert all(client.read(stream).body == b"x" * 100 for stream in streams)
-        except BaseException as error:  # noqa: BLE001 (it is raised in the test's own thread)
+        except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=load)
@@ -266,7 +268,9 @@ def test_a_stop_loses_no_response(
                 # It goes on sending while the server closes behind its last byte.
                 is_ping = head[3] == PING and head[4] == 0
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    wire.send(frame(PING, 1, 0, payload) if is_ping else frame(PING, 1, 0, bytes(8)))
+                    wire.send(
+                        frame(PING, 1, 0, payload) if is_ping else frame(PING, 1, 0, bytes(8))
+                    )
         assert (has_ended, received) == (True, 64 * MEBIBYTE)
     assert server.wait(PATIENCE) == 0
 
@@ -336,9 +340,7 @@ def test_a_flood_costs_little_and_others_are_served(
         assert server.is_running()
 
 
-def test_slow_readers_hold_little(
-    serve: Serve, opened: Opened, certificate: list[str]
-) -> None:
+def test_slow_readers_hold_little(serve: Serve, opened: Opened, certificate: list[str]) -> None:
     server = serve(SENDING, *certificate, "--no-access-log")
     with opened(server) as honest, contextlib.ExitStack() as stack:
         assert honest.ask("/length").body == b"hello"

@@ -7,7 +7,6 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
-
 from wsproto.events import CloseConnection
 
 from tests.conftest import Shared

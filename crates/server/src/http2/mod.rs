@@ -193,6 +193,10 @@ impl<T: Transport, A: App> Http2Task<T, A> {
                 Poll::Pending => break,
             }
         }
+        if self.progress.is_closing() {
+            // Nobody would get the answers.
+            accepted.clear();
+        }
         let count = accepted.len();
         for stream in accepted {
             self.start(stream);

@@ -34,10 +34,9 @@ fn read(bytes: &[u8]) -> Option<Given> {
         match name {
             b":authority" => given.authority = Some(Authority::try_from(value).ok()?),
             b":protocol" => given.protocol = Some(str::from_utf8(value).ok()?.to_owned()),
-            name => given.fields.push((
-                HeaderName::from_bytes(name).ok()?,
-                HeaderValue::from_bytes(value).ok()?,
-            )),
+            name => given
+                .fields
+                .push((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?)),
         }
     }
     Some(given)

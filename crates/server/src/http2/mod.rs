@@ -4,6 +4,8 @@
 //! One task drives the connection and all of its streams. What has arrived is taken in first, then
 //! the applications are called, then everything they have sent leaves in as few writes as possible.
 
+mod agreed;
+mod answer;
 mod stream;
 mod tunnel;
 
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use h2::ext::Protocol;
@@ -24,12 +26,13 @@ use rsgi_protocol::http::http2::{PseudoFields, read_request};
 use rsgi_protocol::websocket::handshake;
 use tokio::time::Instant;
 
-use self::stream::{
-    Abandoned, Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer,
-};
+pub(crate) use self::agreed::Http2Connection;
+
+use self::answer::answer;
+use self::stream::{Abandoned, Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask};
 use crate::deadline::Deadline;
 use crate::exchange::RequestLine;
-use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Entry, Request, Service};
+use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
 use crate::transport::{Progress, Rewound, Transport};
 
 /// Streams that a client may have open at one time.
@@ -46,33 +49,6 @@ const PENDING_RESETS: usize = 20;
 const ABANDONED: usize = STREAMS as usize;
 /// How long a client may keep its end of a connection open that we have closed.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The task of a connection that has agreed on HTTP/2 in its TLS handshake.
-pub(crate) struct Http2Connection<T: Transport, A: App> {
-    entry: Entry<A>,
-    task: Http2Task<T, A>,
-    is_registered: bool,
-}
-
-impl<T: Transport, A: App> Http2Connection<T, A> {
-    pub(crate) fn new(io: T, entry: Entry<A>, peer: ConnectionInfo) -> Self {
-        let io = Rewound::new(BytesMut::new(), io);
-        let task = Http2Task::new(io, &entry.service, peer);
-        Self { entry, task, is_registered: false }
-    }
-}
-
-impl<T: Transport, A: App> Future for Http2Connection<T, A> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_registered {
-            self.is_registered = true;
-            self.entry.register(cx.waker());
-        }
-        Pin::new(&mut self.task).poll(cx)
-    }
-}
 
 /// The task of one connection, which its maker has entered with the service. Resolves when it is
 /// closed.

@@ -3,6 +3,7 @@
 //!
 //! One task drives the connection and all of its streams. What has arrived is taken in first, then
 //! the applications are called, then everything they have sent leaves in as few writes as possible.
+//! Long because all deadlines of a connection are in one place.
 
 mod agreed;
 mod answer;

@@ -544,9 +544,9 @@ impl FromStr for HttpVersions {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let word = Self::WORDS.iter().find(|word| word.eq_ignore_ascii_case(text));
-        match word.ok_or_else(|| one_of(Self::WORDS))? {
-            &"1" => Ok(Self::Http1),
-            &"2" => Ok(Self::Http2),
+        match *word.ok_or_else(|| one_of(Self::WORDS))? {
+            "1" => Ok(Self::Http1),
+            "2" => Ok(Self::Http2),
             _ => Ok(Self::Auto),
         }
     }

@@ -335,7 +335,7 @@ async fn an_application_that_does_not_receive_keeps_the_window_closed() {
 async fn a_client_that_does_not_read_makes_the_application_wait() {
     let mut stage = Stage::new();
     let mut peer = Peer::new(&stage).await;
-    let (_send, mut content, call) = peer.open(&mut stage).await;
+    let (send, mut content, call) = peer.open(&mut stage).await;
     let message = "x".repeat(10_000);
     let mut sent = 0;
     loop {
@@ -357,7 +357,7 @@ async fn a_client_that_does_not_read_makes_the_application_wait() {
     // The client does not answer the close.
     let read = read.await.expect("no panic").expect("no reset");
     assert_eq!(read.len(), sent * 10_004 + 4);
-    drop((peer, _send));
+    drop((peer, send));
     stage.settle(&[101]).await;
 }
 

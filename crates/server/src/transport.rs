@@ -234,3 +234,44 @@ impl<T: Transport> Transport for tokio_rustls::server::TlsStream<T> {
         self.get_ref().0.make_close_abortive();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{Future as _, poll_fn};
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn an_end_waits_for_the_clients() {
+        let (mut client, io) = tokio::io::duplex(64);
+        let mut server = Rewound::new(BytesMut::new(), io);
+        let progress = server.progress();
+        server.write_all(b"last").await.unwrap();
+        assert!(!progress.is_closing());
+        let mut shutdown = pin!(poll_fn(move |cx| Pin::new(&mut server).poll_shutdown(cx)));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(shutdown.as_mut().poll(&mut cx).is_pending());
+        assert_eq!((progress.is_closing(), progress.written()), (true, 4));
+        // What crosses it does no harm.
+        client.write_all(&[0; 64]).await.unwrap();
+        assert!(shutdown.as_mut().poll(&mut cx).is_pending());
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"last");
+        drop(client);
+        assert!(matches!(shutdown.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_on_and_on_is_not_waited_for() {
+        let (mut client, io) = tokio::io::duplex(2 * LINGER_LIMIT);
+        let mut server = Rewound::new(BytesMut::new(), io);
+        client.write_all(&vec![0; LINGER_LIMIT]).await.unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut server = Pin::new(&mut server);
+        assert!(matches!(server.as_mut().poll_shutdown(&mut cx), Poll::Ready(Ok(()))));
+    }
+}

@@ -270,8 +270,6 @@ mod tests {
         let (mut client, io) = tokio::io::duplex(2 * LINGER_LIMIT);
         let mut server = Rewound::new(BytesMut::new(), io);
         client.write_all(&vec![0; LINGER_LIMIT]).await.unwrap();
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut server = Pin::new(&mut server);
-        assert!(matches!(server.as_mut().poll_shutdown(&mut cx), Poll::Ready(Ok(()))));
+        poll_fn(|cx| Pin::new(&mut server).poll_shutdown(cx)).await.unwrap();
     }
 }

@@ -186,7 +186,9 @@ def test_a_handshake_may_be_in_the_same_segment(serve: Serve, tmp_path: Path) ->
 
 
 def test_http_2_comes_behind_it(server: Server) -> None:
-    with Http2(server, first=v2()) as client:
+    wire = server.connect(timeout=30)
+    wire.send(v2())
+    with Http2(wire) as client:
         reply = client.ask()
     assert ast.literal_eval(reply.body.decode())["client"] == ("198.51.100.7", 5000)
 

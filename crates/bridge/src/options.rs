@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rsgi_config::{
-    BindOptions, Config, ForwardedField as Named, ProxyProtocol as Spoken, TrustedPeer, Ws,
+    BindOptions, Config, ForwardedField as Named, HttpVersions, ProxyProtocol as Spoken,
+    TrustedPeer, Ws,
 };
 use rsgi_protocol::forwarded::{ForwardedField, Forwarding, Trust};
 use rsgi_protocol::http::HeadLimits;
-use rsgi_protocol::proxy_header::Versions;
-use rsgi_server::{Options, ProxyProtocol, WebSocketOptions};
+use rsgi_protocol::proxy_header;
+use rsgi_server::{Options, ProxyProtocol, Versions, WebSocketOptions};
 
 /// How long a WebSocket's application may go on once it knows that the server stops: enough for a
 /// goodbye, and well within what Docker gives a container (10 s).
@@ -22,6 +23,11 @@ pub(crate) fn server(config: &Config) -> Options {
     let extra = http.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     let names_server = http.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("server"));
     Options {
+        versions: match http.versions {
+            HttpVersions::Auto => Versions::All,
+            HttpVersions::Http1 => Versions::Http1,
+            HttpVersions::Http2 => Versions::Http2,
+        },
         head: HeadLimits {
             size: http.limit_request_head_size,
             target: http.limit_request_head_size,
@@ -63,9 +69,9 @@ fn forwarding(config: &Config) -> Option<Arc<Forwarding>> {
 pub(crate) fn proxy_protocol(config: &Config) -> Option<Arc<ProxyProtocol>> {
     let versions = match config.proxy.protocol {
         Spoken::Off => return None,
-        Spoken::V1 => Versions::V1,
-        Spoken::V2 => Versions::V2,
-        Spoken::Auto => Versions::Both,
+        Spoken::V1 => proxy_header::Versions::V1,
+        Spoken::V2 => proxy_header::Versions::V2,
+        Spoken::Auto => proxy_header::Versions::Both,
     };
     let trust = trust(&config.proxy.protocol_allow_from);
     Some(Arc::new(ProxyProtocol { versions, trust }))

@@ -34,7 +34,7 @@ pub use proxy_protocol::ProxyProtocol;
 pub use redirect::Redirect;
 pub use service::{
     App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Service,
-    Telemetry,
+    Telemetry, Versions,
 };
 pub use transport::Transport;
 pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -4,6 +4,7 @@
 //! same bytes to compare with. The fuzz targets, the corpus and the properties all call these; no
 //! server code does, and nothing here is API.
 
+mod http2;
 mod naive;
 mod proxies;
 mod websocket;
@@ -14,6 +15,7 @@ use crate::http::{
     BodyFraming, ChunkDecoder, ChunkedLimits, HeadLimits, HeadScanner, RequestHead, TargetForm,
     Version, parse_head,
 };
+pub use http2::http2;
 use naive::NaiveHead;
 pub use proxies::{forwarded, proxy_header};
 pub use websocket::{Frame, compression, read_frames, websocket};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::ProxyOptions;
 use crate::tls::TlsOptions;
 use crate::types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Lifespan, LogFile, LogLevel,
@@ -25,6 +26,8 @@ pub struct Config {
     pub bind: BindOptions,
     /// Connections, requests and responses.
     pub http: HttpOptions,
+    /// Proxies in front.
+    pub proxy: ProxyOptions,
     /// Encrypted connections.
     pub tls: TlsOptions,
     /// WebSockets.

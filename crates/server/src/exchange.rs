@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -86,6 +87,8 @@ pub struct RequestLine {
     pub target: Box<str>,
     /// `1.0`, `1.1` or `2`; empty for a WebSocket.
     pub http_version: &'static str,
+    /// Who sent it, where that is not the one who has connected.
+    pub client: Option<(IpAddr, u16)>,
 }
 
 impl RequestLine {
@@ -105,7 +108,12 @@ impl RequestLine {
             text.push('?');
             text.push_str(&String::from_utf8_lossy(target.query));
         }
-        Self { method: method.into(), target: text.into_boxed_str(), http_version }
+        Self { method: method.into(), target: text.into_boxed_str(), http_version, client: None }
+    }
+
+    /// The line of a request of this client, if a proxy names one.
+    pub(crate) fn of_client(self, client: Option<(IpAddr, u16)>) -> Self {
+        Self { client, ..self }
     }
 }
 

@@ -11,10 +11,13 @@ mod access_log;
 mod date;
 mod deadline;
 mod exchange;
+mod forwarding;
 mod http1;
 mod http2;
 mod live;
 mod metered;
+mod opening;
+mod proxy_protocol;
 mod redirect;
 mod rejection;
 mod service;
@@ -22,11 +25,12 @@ pub mod tls;
 mod transport;
 mod websocket;
 
-pub use accept::{Listener, accept_connections, serve};
+pub use accept::{Listener, Opening, accept_connections, open, serve};
 pub use access_log::AccessLog;
 pub use deadline::Deadline;
 pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
 pub use live::{LiveRequest, LiveRequests};
+pub use proxy_protocol::ProxyProtocol;
 pub use redirect::Redirect;
 pub use service::{
     App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Service,

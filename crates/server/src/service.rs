@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use rsgi_protocol::forwarded::{Forwarded, Forwarding};
 use rsgi_protocol::http::head::{Field, HeadLimits, Version};
 use rsgi_protocol::http::response::ServerFields;
 use rsgi_protocol::http::target::Target;
@@ -58,6 +59,8 @@ pub struct ConnectionInfo {
     pub tls: Option<Arc<TlsInfo>>,
     /// Where to send requests instead of to the application.
     pub redirect: Option<Redirect>,
+    /// How forwarded fields are read; none from a peer who is not trusted.
+    pub forwarding: Option<Arc<Forwarding>>,
 }
 
 impl fmt::Display for ConnectionInfo {
@@ -84,6 +87,8 @@ pub struct Request<'a> {
     pub fields: &'a [Field<'a>],
     /// Whether trailers may follow a response's body.
     pub accepts_trailers: bool,
+    /// What a trusted proxy says about it. The host is in `fields` already.
+    pub forwarded: Option<&'a Forwarded<'a>>,
 }
 
 /// What is told to the outside about a worker's load. All methods are on the request path: a few
@@ -153,6 +158,8 @@ pub struct Options {
     pub keep_alive_timeout: Duration,
     /// How WebSockets are served; `None` where a request for one is like any other.
     pub websocket: Option<WebSocketOptions>,
+    /// Whose forwarded fields are read, and which; none for nobody's.
+    pub forwarding: Option<Arc<Forwarding>>,
     /// Whether responses carry `date`.
     pub date: bool,
     /// Whole field lines (`name: value CRLF`) for every response: `server` and the user's own.

@@ -88,6 +88,7 @@ struct Connection<T, A: App> {
     is_registered: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a box is an allocation for each request")]
 enum Phase {
     Head,
     Exchange(Active),
@@ -254,13 +255,16 @@ impl<T: Transport, A: App> Connection<T, A> {
                 let refusal = Refusal::Invalid(RequestError::UnsupportedVersion);
                 return Err((refusal, head.method == "HEAD"));
             }
-            let active = Active::new(&self.entry.service, &head, now)
+            let forwarding = self.peer.forwarding.as_deref();
+            let forwarded = forwarding.and_then(|it| it.read(head.fields));
+            let active = Active::new(&self.entry.service, &head, forwarded.as_ref(), now)
                 .map_err(|refusal| (refusal, head.method == "HEAD"))?;
             // In its place before the application runs: a panic there must find it.
             self.phase = Phase::Exchange(active);
             self.deadline.set(None);
             if let Phase::Exchange(active) = &self.phase {
-                active.call(&self.entry.service, &self.context, &self.peer, &head);
+                let Self { entry, context, peer, .. } = self;
+                active.call(&entry.service, context, peer, &head, forwarded.as_ref());
             }
             Ok(())
         });

@@ -33,6 +33,7 @@ use self::answer::answer;
 use self::stream::{Abandoned, Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask};
 use crate::deadline::Deadline;
 use crate::exchange::RequestLine;
+use crate::forwarding::{client_of, with_host};
 use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
 use crate::transport::{Progress, Rewound, Transport};
 
@@ -239,9 +240,13 @@ impl<T: Transport, A: App> Http2Task<T, A> {
                 return None;
             }
         };
+        let forwarding = self.peer.forwarding.as_deref();
+        let forwarded = forwarding.and_then(|it| it.read(&read.fields));
+        let forwarded = forwarded.as_ref();
+        let line = || RequestLine::new(pseudo.method, &read.target, "2");
         let is_logged = service.access_log().is_on();
         let line = is_logged.then(|| {
-            let line = RequestLine::new(pseudo.method, &read.target, "2");
+            let line = line().of_client(client_of(forwarded));
             if read.is_websocket { line.of_websocket() } else { line }
         });
         if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
@@ -273,14 +278,17 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             live: service.live_requests().enter(pseudo.method, read.target.path, now),
             now,
         });
+        let host = forwarded.and_then(|it| it.host.as_deref());
+        let replaced = host.map(|host| with_host(&read.fields, host));
         let request = Request {
             method: head.method.as_str(),
             target: read.target,
             version: Version::Http2,
-            fields: &read.fields,
+            fields: replaced.as_ref().unwrap_or(&read.fields),
             accepts_trailers: true,
+            forwarded,
         };
-        match (self.peer.redirect, task.websocket()) {
+        match (self.peer.redirect_of(forwarded), task.websocket()) {
             (Some(redirect), _) => redirect.answer(&request, task.exchange()),
             (None, Some(websocket)) => service.app.websocket(&self.context, &request, websocket),
             (None, None) => service.app.call(&self.context, &request, task.exchange()),

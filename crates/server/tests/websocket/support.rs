@@ -189,6 +189,7 @@ impl Stage {
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(5),
             websocket,
+            forwarding: None,
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
@@ -213,6 +214,7 @@ impl Stage {
             scheme: "http",
             tls: None,
             redirect: None,
+            forwarding: None,
         };
         serve(theirs, &self.service, info);
         Client { io: ours, buffer: Vec::new() }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rsgi_config::{BindOptions, Config, Ws};
+use rsgi_config::{BindOptions, Config, HttpOptions, Ws};
 use rsgi_protocol::http::HeadLimits;
-use rsgi_server::{Options, WebSocketOptions};
+use rsgi_server::{Options, Overload, WebSocketOptions};
 
 /// How long a WebSocket's application may go on once it knows that the server stops: enough for a
 /// goodbye, and well within what Docker gives a container (10 s).
@@ -24,6 +24,7 @@ pub(crate) fn server(config: &Config) -> Options {
         },
         body_limit: http.limit_request_body,
         concurrency_limit: http.limit_concurrency,
+        overload: overload(http),
         head_timeout: http.timeout_request_header,
         keep_alive_timeout: http.timeout_keep_alive,
         websocket: websocket(config),
@@ -34,6 +35,15 @@ pub(crate) fn server(config: &Config) -> Options {
             Vec::new()
         },
         extra_fields: extra.collect::<String>().into_bytes(),
+    }
+}
+
+fn overload(http: &HttpOptions) -> Overload {
+    Overload {
+        queue_limit: http.limit_queue,
+        queue_timeout: http.timeout_queue,
+        request_timeout: http.timeout_request,
+        connection_limit: http.limit_connections,
     }
 }
 

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -113,7 +114,12 @@ impl RequestLine {
 pub struct Exchange {
     state: Mutex<State>,
     is_head: bool,
+    /// The application's own name for what runs of it, or [`NO_TASK`].
+    task: AtomicUsize,
 }
+
+/// No task has that number.
+const NO_TASK: usize = usize::MAX;
 
 #[derive(Debug)]
 struct State {
@@ -250,6 +256,7 @@ impl Exchange {
     pub fn new(is_head: bool, complete: bool) -> Arc<Self> {
         Arc::new(Self {
             is_head,
+            task: AtomicUsize::new(NO_TASK),
             state: Mutex::new(State {
                 inbound: Inbound {
                     chunks: VecDeque::new(),
@@ -424,6 +431,18 @@ impl Exchange {
         state.wake_connection();
     }
 
+    /// Leaves the application's own number of what goes on behind its call, for
+    /// [`App::cancel`](crate::App::cancel).
+    pub fn set_task(&self, number: usize) {
+        self.task.store(number, Ordering::Relaxed);
+    }
+
+    /// What was left there, as long as it has not ended.
+    pub fn task(&self) -> Option<usize> {
+        let number = self.task.load(Ordering::Relaxed);
+        (number != NO_TASK && self.outcome().is_none()).then_some(number)
+    }
+
     /// Whether the application has sent `http.response.start`.
     pub fn has_started(&self) -> bool {
         self.lock().outbound.cycle.has_started()
@@ -476,6 +495,12 @@ impl Exchange {
     /// Whether more content would be taken now.
     pub(crate) fn has_room(&self) -> bool {
         self.lock().inbound.has_room()
+    }
+
+    /// Whether the application waits in `receive()` for what has not come.
+    pub(crate) fn waits_for_content(&self) -> bool {
+        let state = self.lock();
+        !state.receivers.is_empty() && state.inbound.end == InboundEnd::Open
     }
 
     /// Whether the application has asked for content.

@@ -19,7 +19,8 @@ use super::{Close, DISCARD_LIMIT};
 use crate::deadline::Clock;
 use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
 use crate::live::LiveKey;
-use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+use crate::admission::{Ticket, Verdict};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service, Turn};
 use crate::websocket::WebSocket;
 
 /// One exchange, from the connection's side.
@@ -96,6 +97,8 @@ pub(super) enum Refusal {
     Invalid(RequestError),
     /// The concurrency limit is reached; the line is for the access log.
     Busy(Option<RequestLine>),
+    /// It is, and the request waits for its turn.
+    Queued(Ticket),
 }
 
 /// What came of looking at the application's side.
@@ -114,6 +117,7 @@ impl Active {
     pub(super) fn new<A: App>(
         service: &Service<A>,
         head: &RequestHead<'_, '_>,
+        turn: &mut Turn,
         now: Instant,
     ) -> Result<Self, Refusal> {
         let options = &service.options;
@@ -121,9 +125,6 @@ impl Active {
             && length > limit
         {
             return Err(Refusal::Invalid(RequestError::BodyTooLarge));
-        }
-        if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
-            return Err(Refusal::Busy(logged_line(service, head)));
         }
         let expectation =
             if head.expects_continue { Expectation::Unanswered } else { Expectation::None };
@@ -139,6 +140,11 @@ impl Active {
         let is_websocket = options.websocket.is_some() && handshake::is_asked_for(head);
         let handshake = is_websocket.then(|| ClientHandshake::read(head)).transpose();
         let handshake = handshake.map_err(Refusal::Invalid)?;
+        match service.admit(turn) {
+            Verdict::Admitted => {}
+            Verdict::Wait(ticket) => return Err(Refusal::Queued(ticket)),
+            Verdict::Busy => return Err(Refusal::Busy(logged_line(service, head))),
+        }
         let exchange = Exchange::new(method == Method::Head, is_read);
         let upgrade = handshake.zip(options.websocket.as_ref()).map(|(mut handshake, options)| {
             handshake.deflate = handshake.deflate.filter(|_| options.deflate);
@@ -168,6 +174,7 @@ impl Active {
             exchange,
             upgrade,
         };
+        turn.begin();
         service.request_started(now);
         Ok(active)
     }
@@ -288,6 +295,7 @@ impl Active {
         if framing == ResponseFraming::UntilClose
             || head.persistence() == Persistence::Close
             || service.phase() >= DrainPhase::Announcing
+            || service.is_crowded()
             || !self.can_discard_content(unused)
         {
             self.persistence = Persistence::Close;
@@ -444,6 +452,21 @@ impl Active {
             Response::Started(ResponseFraming::UntilClose) => Some(Close::Reset),
             Response::Started(_) | Response::Complete => Some(Close::Cut),
         }
+    }
+
+    /// The application, or the client, has kept everybody waiting for too long.
+    pub(super) fn time_out<A: App>(&self, service: &Service<A>, peer: &ConnectionInfo) {
+        service.time_out(&self.exchange, self.live, peer);
+    }
+
+    /// Whether the application waits for content that the client does not send.
+    pub(super) fn waits_for_content(&self) -> bool {
+        !self.content_is_read() && self.exchange.waits_for_content()
+    }
+
+    /// Whether the application has sent everything.
+    pub(super) fn is_complete(&self) -> bool {
+        self.response == Response::Complete
     }
 
     pub(super) fn disconnect(&self) {

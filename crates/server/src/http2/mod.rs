@@ -4,6 +4,7 @@
 //! One task drives the connection and all of its streams. What has arrived is taken in first, then
 //! the applications are called, then everything they have sent leaves in as few writes as possible.
 
+mod queued;
 mod stream;
 
 use std::pin::Pin;
@@ -21,10 +22,12 @@ use rsgi_protocol::http::Version;
 use rsgi_protocol::http::http2::{PseudoFields, read_request};
 use tokio::time::Instant;
 
+use self::queued::Queued;
 use self::stream::{Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer};
+use crate::admission::Verdict;
 use crate::deadline::Deadline;
 use crate::exchange::{Exchange, RequestLine};
-use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
+use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service, Turn};
 use crate::transport::{Rewound, Transport};
 
 /// Streams that a client may have open at one time.
@@ -45,6 +48,8 @@ const ABANDONED: usize = STREAMS as usize;
 pub(crate) struct Http2Task<T: Transport, A: App> {
     stage: Stage<T>,
     streams: FuturesUnordered<StreamTask<A>>,
+    /// Requests that wait for their turn.
+    queued: FuturesUnordered<Queued>,
     /// Applications that go on although their client has left the stream.
     abandoned: Vec<Arc<Exchange>>,
     service: Arc<Service<A>>,
@@ -99,6 +104,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         Self {
             stage: Stage::Handshake(Box::new(handshake)),
             streams: FuturesUnordered::new(),
+            queued: FuturesUnordered::new(),
             abandoned: Vec::new(),
             service: Arc::clone(service),
             peer: Arc::new(peer),
@@ -152,17 +158,17 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         }
         let count = accepted.len();
         for stream in accepted {
-            self.start(stream);
+            self.start(stream, Turn::default());
         }
         Some(count)
     }
 
-    fn start(&mut self, (request, mut respond): Accepted) {
+    fn start(&mut self, mut accepted: Accepted, turn: Turn) {
         let now = Instant::now();
         if self.is_refusing(now) {
             // The client may send it again, elsewhere (RFC 9113, section 8.7).
-            respond.send_reset(Reason::REFUSED_STREAM);
-        } else if let Some(mut task) = self.call(request, respond, now)
+            accepted.1.send_reset(Reason::REFUSED_STREAM);
+        } else if let Some(mut task) = self.call(accepted, turn, now)
             && !task.settle()
         {
             self.streams.push(task);
@@ -180,8 +186,8 @@ impl<T: Transport, A: App> Http2Task<T, A> {
     /// Calls the application, unless the request is refused.
     fn call(
         &self,
-        request: http::Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
+        (request, mut respond): Accepted,
+        mut turn: Turn,
         now: Instant,
     ) -> Option<StreamTask<A>> {
         let service = &self.service;
@@ -215,11 +221,20 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         };
         let is_logged = service.access_log().is_on();
         let line = is_logged.then(|| RequestLine::new(pseudo.method, &read.target, "2"));
-        if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
-            service.log_access(&self.peer, line.as_ref(), 503);
-            service.request_refused(503);
-            answer(&mut respond, service, 503, "Service Unavailable", is_head);
-            return None;
+        match service.admit(&turn) {
+            Verdict::Admitted => turn.begin(),
+            Verdict::Wait(ticket) => {
+                let until = now.checked_add(options.overload.queue_timeout);
+                let request = http::Request::from_parts(head, content);
+                self.queued.push(Queued::new((request, respond), ticket, until));
+                return None;
+            }
+            Verdict::Busy => {
+                service.log_access(&self.peer, line.as_ref(), 503);
+                service.request_turned_away();
+                answer(&mut respond, service, 503, "Service Unavailable", is_head);
+                return None;
+            }
         }
         let has_content = !content.is_end_stream();
         let task = StreamTask::new(Admitted {
@@ -278,7 +293,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         let Stage::Open(connection) = &self.stage else {
             return Poll::Ready(());
         };
-        let (waits_for, patience) = if !self.streams.is_empty() {
+        let (waits_for, patience) = if !self.streams.is_empty() || !self.queued.is_empty() {
             (WaitsFor::Other, None)
         } else if connection.has_streams() {
             let written = self.written.load(Ordering::Relaxed);
@@ -320,6 +335,12 @@ impl<T: Transport, A: App> Future for Http2Task<T, A> {
             }
             left -= started;
             let mut progressed = started > 0;
+            while let Poll::Ready(Some(waited)) = this.queued.poll_next_unpin(cx) {
+                if let Some((accepted, turn)) = waited {
+                    this.start(accepted, turn);
+                }
+                progressed = true;
+            }
             while let Poll::Ready(Some(abandoned)) = this.streams.poll_next_unpin(cx) {
                 this.abandoned.extend(abandoned);
                 progressed = true;

@@ -170,6 +170,8 @@ struct Outbound {
     announced: Trailers,
     trailers: FieldBlock,
     hints: Vec<FieldBlock>,
+    /// Whether a file ended before all of it was sent.
+    is_broken: bool,
 }
 
 /// Whether the client is still there.
@@ -352,10 +354,7 @@ impl Exchange {
         }
         let receivers =
             if outbound.cycle.is_complete() { mem::take(&mut state.receivers) } else { Vec::new() };
-        let listener = match &state.connection {
-            Driver::Waiting(listener) => Some(listener.clone()),
-            Driver::Inside | Driver::Left => None,
-        };
+        let listener = state.listener();
         drop(state);
         receivers.into_iter().for_each(Waker::wake);
         let has_left = listener.is_some_and(Listener::write_now);
@@ -363,6 +362,60 @@ impl Exchange {
             More::Last => Flow::Open,
             More::Follows => self.flow(has_left),
         })
+    }
+
+    /// `message` names a file: nothing else may be sent until that is done with.
+    pub(crate) fn begin_file(&self, message: &'static str) -> Result<(), SendError> {
+        Ok(self.lock_up()?.outbound.cycle.file(message)?)
+    }
+
+    /// The file is open, and `length` bytes of it are to be sent. Returns whether anybody wants them.
+    pub(crate) fn open_file(&self, length: u64, more: More) -> Result<bool, SendError> {
+        let mut state = self.lock_up()?;
+        let Outbound { cycle, head, .. } = &mut state.outbound;
+        if let Some(head) = head.as_mut()
+            && head.content_length().is_none()
+            && (cycle.may_declare(more) || (self.is_head && head.status() == 200))
+        {
+            head.set_content_length(length);
+        }
+        cycle.file_opened(length, more)?;
+        Ok(!cycle.drops_content())
+    }
+
+    /// The file cannot be sent.
+    pub(crate) fn refuse_file(&self) {
+        self.lock().outbound.cycle.file_refused();
+    }
+
+    /// The next piece of the file.
+    pub(crate) fn feed_file(&self, data: Bytes) -> Result<(), SendError> {
+        let mut state = self.lock_up()?;
+        state.outbound.length += data.len();
+        state.outbound.chunks.push_back(data);
+        let listener = state.listener();
+        drop(state);
+        listener.map(Listener::write_now);
+        Ok(())
+    }
+
+    /// All of the file has been given.
+    pub(crate) fn end_file(&self, more: More) -> Result<(), SendError> {
+        let mut state = self.lock_up()?;
+        state.outbound.cycle.file_sent(more);
+        let is_complete = state.outbound.cycle.is_complete();
+        let receivers = if is_complete { mem::take(&mut state.receivers) } else { Vec::new() };
+        state.wake_connection();
+        drop(state);
+        receivers.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// The rest of the file is missing: the response cannot be completed.
+    pub(crate) fn break_file(&self) {
+        let mut state = self.lock();
+        state.outbound.is_broken = true;
+        state.wake_connection();
     }
 
     /// What a sender does after a message that is not the last.
@@ -565,7 +618,7 @@ impl Exchange {
         }
         if outbound.cycle.is_complete() {
             output.end = OutputEnd::Complete(mem::take(&mut outbound.trailers));
-        } else if outcome.is_some() {
+        } else if outbound.is_broken || (outcome.is_some() && !outbound.cycle.is_at_file()) {
             output.end = OutputEnd::Abandoned;
         }
         if !senders.is_empty() {
@@ -610,6 +663,14 @@ impl State {
         let mut waiting = mem::take(&mut self.receivers);
         waiting.append(&mut self.senders);
         waiting
+    }
+
+    /// Who is to be told that there is something to write.
+    fn listener(&self) -> Option<Listener> {
+        match &self.connection {
+            Driver::Waiting(listener) => Some(listener.clone()),
+            Driver::Inside | Driver::Left => None,
+        }
     }
 
     /// Wakes the connection's task, if it waits. A tokio waker only marks its task, so the lock may

@@ -12,6 +12,7 @@ mod admission;
 mod date;
 mod deadline;
 mod exchange;
+mod file;
 mod http1;
 mod http2;
 mod live;
@@ -27,6 +28,7 @@ pub use accept::{Listener, accept_connections, serve};
 pub use access_log::AccessLog;
 pub use deadline::Deadline;
 pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
+pub use file::{FileError, FileSource, OpenFile, send_file};
 pub use live::{LiveRequest, LiveRequests};
 pub use redirect::Redirect;
 pub use service::{

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 use super::write_queue::WriteQueue;
 use super::{Close, DISCARD_LIMIT};
+use crate::admission::{Ticket, Verdict};
 use crate::deadline::Clock;
 use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
 use crate::live::LiveKey;
-use crate::admission::{Ticket, Verdict};
 use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service, Turn};
 use crate::websocket::WebSocket;
 

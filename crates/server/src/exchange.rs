@@ -375,7 +375,8 @@ impl Exchange {
         let Outbound { cycle, head, .. } = &mut state.outbound;
         if let Some(head) = head.as_mut()
             && head.content_length().is_none()
-            && (cycle.may_declare(more) || (self.is_head && head.status() == 200))
+            && !head.forbids_content(false)
+            && cycle.is_whole(more)
         {
             head.set_content_length(length);
         }
@@ -385,7 +386,15 @@ impl Exchange {
 
     /// The file cannot be sent.
     pub(crate) fn refuse_file(&self) {
-        self.lock().outbound.cycle.file_refused();
+        let mut state = self.lock();
+        state.outbound.cycle.file_refused();
+        // The application may have ended meanwhile.
+        state.wake_connection();
+    }
+
+    /// Whether a file is being sent.
+    pub(crate) fn is_at_file(&self) -> bool {
+        self.lock().outbound.cycle.is_at_file()
     }
 
     /// The next piece of the file.

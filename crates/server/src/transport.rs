@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,17 +28,43 @@ impl Transport for tokio::net::UnixStream {}
 
 impl Transport for tokio::io::DuplexStream {}
 
-/// A transport with bytes that have been read from it already. Counts what is written.
+/// A transport with bytes that have been read from it already. Counts what is written, and reads no
+/// more at a time than it is allowed to: whoever loops over it until nothing is left would otherwise
+/// do so for as long as a client keeps sending.
 #[derive(Debug)]
 pub(crate) struct Rewound<T> {
     read: BytesMut,
     io: T,
     written: Arc<AtomicU64>,
+    allowance: Allowance,
+}
+
+/// How much may be read until it is renewed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Allowance(Arc<AtomicUsize>);
+
+impl Allowance {
+    pub(crate) fn renew(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn spend(&self, bytes: usize) {
+        self.0.store(self.left().saturating_sub(bytes), Ordering::Relaxed);
+    }
 }
 
 impl<T> Rewound<T> {
     pub(crate) fn new(read: BytesMut, io: T) -> Self {
-        Self { read, io, written: Arc::default() }
+        Self { read, io, written: Arc::default(), allowance: Allowance::default() }
+    }
+
+    /// What may be read; there is nothing at first.
+    pub(crate) fn allowance(&self) -> Allowance {
+        self.allowance.clone()
     }
 
     /// How many bytes have been written; goes on counting.
@@ -66,8 +92,15 @@ impl<T: Transport> AsyncRead for Rewound<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.allowance.left() == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if self.read.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
+            let before = buffer.filled().len();
+            let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+            self.allowance.spend(buffer.filled().len().saturating_sub(before));
+            return polled;
         }
         let count = self.read.len().min(buffer.remaining());
         buffer.put_slice(self.read.get(..count).unwrap_or_default());

@@ -208,10 +208,10 @@ impl ResponseCycle {
         matches!(self.phase, Phase::Opening { .. } | Phase::File(_))
     }
 
-    /// Whether nothing but a file is going to follow the head.
-    pub fn may_declare(&self, more: More) -> bool {
-        let is_all = matches!(self.phase, Phase::Opening { trailers: Trailers::No, begun: false });
-        is_all && more == More::Last && self.content != Content::Forbidden
+    /// Whether the file that is being opened is going to be all of the body, with `more` behind it.
+    pub fn is_whole(&self, more: More) -> bool {
+        let is_first = Phase::Opening { trailers: Trailers::No, begun: false };
+        self.phase == is_first && more == More::Last
     }
 
     /// `http.response.trailers`.
@@ -383,8 +383,8 @@ mod tests {
     fn a_file_holds_the_head_and_everything_else_until_it_is_open_and_sent() {
         let (cycle, result) = run(&[PLAIN, File]);
         assert_eq!(result, Ok(()));
-        assert!(cycle.is_at_file() && !cycle.is_past_start() && cycle.may_declare(Last));
-        assert!(!cycle.may_declare(Follows));
+        assert!(cycle.is_at_file() && !cycle.is_past_start() && cycle.is_whole(Last));
+        assert!(!cycle.is_whole(Follows));
         let (cycle, _) = run(&[PLAIN, File, Opened(3, Last)]);
         assert!(cycle.is_at_file() && cycle.is_past_start() && !cycle.is_complete());
         let wrong: [&[Step]; 5] = [

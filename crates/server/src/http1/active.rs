@@ -464,6 +464,11 @@ impl Active {
         !self.content_is_read() && self.exchange.waits_for_content()
     }
 
+    /// Whether what is waited for is that the client reads a file.
+    pub(super) fn is_at_file(&self) -> bool {
+        self.exchange.is_at_file()
+    }
+
     /// Whether the application has sent everything.
     pub(super) fn is_complete(&self) -> bool {
         self.response == Response::Complete

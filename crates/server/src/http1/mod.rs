@@ -344,10 +344,13 @@ impl<T: Transport, A: App> Connection<T, A> {
             match self.pump_content(cx) {
                 Ok(Pumped::Progressed) => self.note_progress(),
                 Ok(Pumped::Waiting) if progressed => {}
-                Ok(Pumped::Waiting) if self.deadline.poll(cx).is_pending() => {
-                    return Progress::Wait;
+                Ok(Pumped::Waiting) => {
+                    self.limit_wait(clock);
+                    return match self.deadline.poll(cx) {
+                        Poll::Pending => Progress::Wait,
+                        Poll::Ready(()) => self.run_out(clock),
+                    };
                 }
-                Ok(Pumped::Waiting) => return self.run_out(clock),
                 Err(Broken::Client) => return self.lose(clock),
                 Err(Broken::Request(error)) => return self.refuse_content(error, clock),
             }

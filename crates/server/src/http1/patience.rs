@@ -5,7 +5,7 @@ use std::mem;
 use rsgi_protocol::error::RequestError;
 use tokio::time::Instant;
 
-use super::{Close, Connection, Phase, Progress};
+use super::{Close, Connection, Phase, Progress, STALL_TIMEOUT};
 use crate::deadline::Clock;
 use crate::service::App;
 use crate::transport::Transport;
@@ -13,13 +13,28 @@ use crate::transport::Transport;
 impl<T: Transport, A: App> Connection<T, A> {
     /// The application has sent something, or the client has sent or read something.
     pub(super) fn note_progress(&mut self) {
-        if self.entry.service.options.overload.request_timeout.is_none() {
+        if let Phase::Exchange(active) = &self.phase
+            && !active.is_complete()
+        {
+            let limit = self.entry.service.options.overload.request_timeout;
+            self.deadline.set(limit.and_then(|limit| Instant::now().checked_add(limit)));
+        }
+    }
+
+    /// Sees to it that somebody does not wait for ever.
+    pub(super) fn limit_wait(&mut self, clock: &mut Clock) {
+        let is_limited = self.entry.service.options.overload.request_timeout.is_some();
+        if is_limited || self.write.len() == 0 {
             return;
         }
         if let Phase::Exchange(active) = &self.phase
             && !active.is_complete()
+            && active.is_at_file()
+            && (self.unread != self.write.len() || self.deadline.is_unset())
         {
-            self.deadline.set(self.entry.service.silent_until(Instant::now()));
+            // The application has done its part: as for a response that is complete.
+            self.unread = self.write.len();
+            self.deadline.set(clock.refresh().checked_add(STALL_TIMEOUT));
         }
     }
 

@@ -20,6 +20,10 @@ const MESSAGE_READ: usize = 64 * 1024 + 64;
 /// What is read at once behind a frame that is not complete enough to begin with.
 const PARTIAL_READ: usize = 1024;
 
+/// Reads in a row before other connections get their turn: small frames take time without calling the
+/// application.
+const BURST: usize = 4;
+
 /// What reading came to.
 enum Read {
     Some,
@@ -57,6 +61,7 @@ impl<T: Transport, A: App> Connection<T, A> {
     }
 
     pub(super) fn on_websocket(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
+        let mut reads = 0;
         loop {
             let Phase::WebSocket(session) = &mut self.phase else {
                 return Progress::Again;
@@ -80,7 +85,14 @@ impl<T: Transport, A: App> Connection<T, A> {
                 None => {}
             }
             match self.read_websocket(cx) {
-                Read::Some => continue,
+                Read::Some if reads < BURST => {
+                    reads += 1;
+                    continue;
+                }
+                Read::Some => {
+                    cx.waker().wake_by_ref();
+                    return Progress::Wait;
+                }
                 Read::Nothing => {}
                 Read::Lost => return self.lose_websocket(),
             }

@@ -28,12 +28,15 @@ use crate::admission::Verdict;
 use crate::deadline::Deadline;
 use crate::exchange::{Exchange, RequestLine};
 use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service, Turn};
-use crate::transport::{Rewound, Transport};
+use crate::transport::{Allowance, Rewound, Transport};
 
 /// Streams that a client may have open at one time.
 const STREAMS: u32 = 128;
 /// Requests that are taken in before other connections get their turn.
 const BURST: usize = 32;
+/// Bytes that are read before other connections get their turn: frames that call no application (PING,
+/// SETTINGS, RST_STREAM) take about 10 ms for each megabyte.
+const READ_BURST: usize = 32 * 1024;
 /// How much content a stream, and all of them together, may send before their applications read.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -60,6 +63,8 @@ pub(crate) struct Http2Task<T: Transport, A: App> {
     waits_for: WaitsFor,
     /// How many bytes the client has taken.
     written: Arc<AtomicU64>,
+    /// How many may be read in this turn.
+    allowance: Allowance,
     /// Since when the client knows, or could know, that this connection ends (GOAWAY).
     leaving: Option<Instant>,
 }
@@ -92,7 +97,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         let options = &service.options;
         let mut deadline = Deadline::default();
         deadline.set(Instant::now().checked_add(options.head_timeout));
-        let written = io.written();
+        let (written, allowance) = (io.written(), io.allowance());
         let handshake = Builder::new()
             .max_concurrent_streams(STREAMS)
             .initial_window_size(STREAM_WINDOW)
@@ -112,6 +117,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             deadline,
             waits_for: WaitsFor::Other,
             written,
+            allowance,
             leaving: None,
         }
     }
@@ -317,6 +323,7 @@ impl<T: Transport, A: App> Future for Http2Task<T, A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        this.allowance.renew(READ_BURST);
         if this.service.phase() == DrainPhase::Cut {
             return Poll::Ready(());
         }

@@ -221,7 +221,10 @@ impl<A: App> StreamTask<A> {
 
     /// Whether the application has nothing more to add: only the client is waited for.
     fn is_sent_off(&self) -> bool {
-        self.last.is_some() || self.exchange.is_complete() || self.exchange.outcome().is_some()
+        self.last.is_some()
+            || self.exchange.is_complete()
+            || self.exchange.outcome().is_some()
+            || self.exchange.is_at_file()
     }
 
     /// Asks the application to end a response that has begun, once the shutdown has come that far.

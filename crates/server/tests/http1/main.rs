@@ -15,6 +15,7 @@ mod deadlines;
 mod disconnects;
 mod drain;
 mod expectation;
+mod files;
 mod overload;
 mod refusals;
 mod responses;

@@ -85,7 +85,7 @@ impl<T: Transport, A: App> Connection<T, A> {
                 None => {}
             }
             match self.read_websocket(cx) {
-                Read::Some if reads < BURST => {
+                Read::Some if reads < BURST && !self.is_laden() => {
                     reads += 1;
                     continue;
                 }
@@ -106,6 +106,10 @@ impl<T: Transport, A: App> Connection<T, A> {
             }
             session.on_deadline(&mut self.write, clock.refresh());
         }
+    }
+
+    fn is_laden(&mut self) -> bool {
+        matches!(&mut self.phase, Phase::WebSocket(session) if session.is_laden())
     }
 
     /// Reads once, and has the session take what there is.
@@ -160,7 +164,7 @@ impl<T: Transport, A: App> Connection<T, A> {
         };
         let service = &self.entry.service;
         let now = tokio::time::Instant::now;
-        session.feed(bytes, &mut self.write, now, || service.message_received())
+        session.feed_in_turns(bytes, &mut self.write, now, || service.message_received())
     }
 
     /// Writes what the application has sent; see [`Connection::write_now`].

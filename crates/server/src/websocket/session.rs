@@ -28,6 +28,9 @@ use crate::http1::write_queue::WriteQueue;
 /// How long the client's close frame is awaited, as in uvicorn.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is decompressed before other connections get their turn; about a millisecond's work.
+const INFLATED_IN_A_ROW: usize = 1024 * 1024;
+
 /// One open WebSocket.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -41,6 +44,7 @@ pub(crate) struct Session {
     timeout: Option<Duration>,
     grace: Duration,
     log: Log,
+    is_laden: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +100,7 @@ impl Session {
             timeout: options.ping_timeout,
             grace: options.drain_grace,
             log,
+            is_laden: false,
         };
         session.schedule_ping(now, now);
         session
@@ -135,16 +140,19 @@ impl Session {
     }
 
     /// Takes what has come from the client; what is to be answered at once goes to `out`. Returns
-    /// how many bytes are used up; the rest has to come again with more behind it, or once there is
-    /// room. `on_message` is called for every message.
-    pub(crate) fn feed(
+    /// how many bytes are used up; the rest has to come again with more behind it, once there is
+    /// room, or in the next turn where the session [`is_laden`](Self::is_laden). `on_message` is
+    /// called for every message.
+    pub(crate) fn feed_in_turns(
         &mut self,
         bytes: &mut [u8],
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
         on_message: impl Fn(),
     ) -> usize {
+        let most = INFLATED_IN_A_ROW;
         let mut used = 0;
+        let inflated = self.decoder.inflated();
         while self.wants_input()
             && let Some(rest) = bytes.get_mut(used..).filter(|rest| !rest.is_empty())
         {
@@ -155,6 +163,10 @@ impl Session {
                     if let Some(event) = decoded.event {
                         self.on_event(event, out, &now, &on_message);
                     }
+                    if self.decoder.inflated().wrapping_sub(inflated) >= most {
+                        self.is_laden = true;
+                        break;
+                    }
                 }
                 Err(error) => {
                     self.fail(error, out);
@@ -163,6 +175,11 @@ impl Session {
             }
         }
         used
+    }
+
+    /// Whether decompressing has taken so long that it is somebody else's turn; says so once.
+    pub(crate) fn is_laden(&mut self) -> bool {
+        std::mem::take(&mut self.is_laden)
     }
 
     fn on_event(

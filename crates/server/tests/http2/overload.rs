@@ -69,8 +69,7 @@ async fn a_stream_that_waits_too_long_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_without_progress_is_given_up_and_the_others_go_on() {
-    let mut stage =
-        Stage::played_with(|options| options.overload.request_timeout = Some(SILENCE));
+    let mut stage = Stage::played_with(|options| options.overload.request_timeout = Some(SILENCE));
     let mut peer = Peer::new(&stage).await;
     let (silent, _) = peer.send(get("/silent"), false).await;
     let silent_call = stage.call().await;

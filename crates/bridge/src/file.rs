@@ -43,14 +43,13 @@ pub(crate) fn open_file<'py>(py: Python<'py>, message: &Message<'_, 'py>) -> PyR
     let given = message
         .find(intern!(py, "file"))?
         .ok_or_else(|| PyValueError::new_err(format!("{what} is missing")))?;
-    let (number, object) = match given.extract::<RawFd>() {
-        Ok(number) => (number, None),
-        Err(_) => {
-            let number = given
-                .call_method0(intern!(py, "fileno"))
-                .map_err(|_| wrong_type(what, "a file or a file descriptor", &given))?;
-            (number.extract()?, Some(given))
-        }
+    let (number, object) = if let Ok(number) = given.extract::<RawFd>() {
+        (number, None)
+    } else {
+        let number = given
+            .call_method0(intern!(py, "fileno"))
+            .map_err(|_| wrong_type(what, "a file or a file descriptor", &given))?;
+        (number.extract()?, Some(given))
     };
     let fd = duplicate(number)?;
     let offset = number_of(message, intern!(py, "offset"))?;

@@ -129,7 +129,7 @@ async fn open(path: PathBuf) -> Result<OpenFile, FileError> {
         })
         .await
         .map_err(io::Error::other)
-        .flatten(),
+        .and_then(|opened| opened),
     };
     OpenFile::new(opened.map_err(FileError::Io)?, 0, None)
 }

@@ -109,7 +109,10 @@ impl<T: Transport, A: App> Connection<T, A> {
     }
 
     fn is_laden(&mut self) -> bool {
-        matches!(&mut self.phase, Phase::WebSocket(session) if session.is_laden())
+        match &mut self.phase {
+            Phase::WebSocket(session) => session.is_laden(),
+            _ => false,
+        }
     }
 
     /// Reads once, and has the session take what there is.

@@ -34,8 +34,8 @@ use crate::transport::{Allowance, Rewound, Transport};
 const STREAMS: u32 = 128;
 /// Requests that are taken in before other connections get their turn.
 const BURST: usize = 32;
-/// Bytes that are read before other connections get their turn: frames that call no application (PING,
-/// SETTINGS, RST_STREAM) take about 10 ms for each megabyte.
+/// Bytes that are read before other connections get their turn: frames that call no application
+/// (`PING`, `SETTINGS`, `RST_STREAM`) take about 10 ms for each megabyte.
 const READ_BURST: usize = 32 * 1024;
 /// How much content a stream, and all of them together, may send before their applications read.
 const STREAM_WINDOW: u32 = 256 * 1024;

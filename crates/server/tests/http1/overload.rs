@@ -10,6 +10,8 @@ use crate::support::{Stage, get, post, request, until_idle};
 
 const QUEUE: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(7);
+/// A client waits no longer than a second for a response.
+const ALMOST: Duration = Duration::from_millis(6500);
 
 /// One request at the application, `waiting` in the queue.
 fn narrow(waiting: u32) -> Stage {
@@ -59,6 +61,7 @@ async fn who_finds_the_queue_full_is_refused_at_once_and_who_waits_too_long_late
     let refused = third.response().await;
     assert_eq!((refused.status, refused.field("retry-after")), (503, Some("1")));
     assert!(start.elapsed() < QUEUE);
+    sleep(Duration::from_millis(2500)).await;
     let late = second.response().await;
     assert_eq!((late.status, late.field("retry-after"), late.closes()), (503, Some("1"), true));
     assert!(start.elapsed() >= QUEUE && start.elapsed() < QUEUE + Duration::from_millis(100));
@@ -101,6 +104,7 @@ async fn an_application_that_says_nothing_in_time_is_given_up_with_504() {
     let start = Instant::now();
     client.send(get("/")).await;
     let call = stage.call().await;
+    sleep(ALMOST).await;
     let response = client.response().await;
     assert_eq!((response.status, response.closes()), (504, true));
     assert_eq!(start.elapsed(), SILENCE);
@@ -119,7 +123,7 @@ async fn a_response_that_goes_on_may_take_as_long_as_it_likes() {
     let call = stage.call().await;
     call.start(200, &[]).expect("first");
     for _ in 0..5 {
-        sleep(SILENCE - Duration::from_secs(1)).await;
+        sleep(ALMOST).await;
         call.part("tick").expect("the client is there");
         until_idle().await;
     }
@@ -154,14 +158,17 @@ async fn a_client_that_keeps_its_content_is_told_408_and_one_that_drips_is_not()
     client.send(request("POST", "/", &[("Content-Length", "9")])).await;
     let call = stage.call().await;
     for byte in ["a", "b", "c"] {
-        sleep(SILENCE - Duration::from_secs(1)).await;
+        sleep(ALMOST).await;
         client.send(byte).await;
         let data = byte.as_bytes().to_vec().into();
         assert_eq!(call.receive().await, Received::Body { data, more: More::Follows });
     }
     let start = Instant::now();
-    let receive = call.receive();
-    let (received, response) = tokio::join!(receive, client.response());
+    let answered = async {
+        sleep(ALMOST).await;
+        client.response().await
+    };
+    let (received, response) = tokio::join!(call.receive(), answered);
     assert_eq!((received, response.status), (Received::Disconnect, 408));
     assert_eq!(start.elapsed(), SILENCE);
     drop((client, call));
@@ -176,9 +183,9 @@ async fn a_client_that_reads_nothing_is_cut_although_the_application_goes_on() {
     let call = stage.call().await;
     call.start(200, &[]).expect("first");
     call.part(vec![b'x'; 4 * HIGH_WATER]).expect("the client is there");
-    sleep(SILENCE - Duration::from_secs(1)).await;
+    sleep(ALMOST).await;
     client.take_what_is_there(512).await;
-    sleep(SILENCE - Duration::from_secs(1)).await;
+    sleep(ALMOST).await;
     assert!(!call.exchange.is_disconnected());
     sleep(Duration::from_secs(2)).await;
     assert!(call.exchange.is_disconnected());

@@ -22,7 +22,7 @@ use crate::live::{LiveKey, LiveRequests};
 use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
 use crate::tls::TlsInfo;
-use crate::websocket::{WebSocket, WebSocketOptions};
+use crate::websocket::{Turnstile, WebSocket, WebSocketOptions};
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
 /// in Rust.
@@ -219,6 +219,7 @@ pub struct Service<A> {
     /// Whether connections wait to be accepted until others close.
     is_crowded: AtomicBool,
     exhaustion: Exhaustion,
+    pub(crate) turnstile: Turnstile,
 }
 
 impl<A> fmt::Debug for Service<A> {
@@ -254,6 +255,7 @@ impl<A: App> Service<A> {
             closed: Notify::new(),
             is_crowded: AtomicBool::new(false),
             exhaustion: Exhaustion::default(),
+            turnstile: Turnstile::default(),
         })
     }
 

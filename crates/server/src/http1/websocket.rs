@@ -13,7 +13,7 @@ use crate::deadline::Clock;
 use crate::exchange::{HIGH_WATER, Written};
 use crate::service::{App, DrainPhase};
 use crate::transport::Transport;
-use crate::websocket::{End, Log, Session};
+use crate::websocket::{End, Log, Pass, Session};
 
 /// What is read at once: a message of 64 KiB with its header, so that it comes whole.
 const MESSAGE_READ: usize = 64 * 1024 + 64;
@@ -27,6 +27,8 @@ const BURST: usize = 4;
 /// What reading came to.
 enum Read {
     Some,
+    /// It is somebody else's turn.
+    Yield,
     Nothing,
     Lost,
 }
@@ -85,11 +87,11 @@ impl<T: Transport, A: App> Connection<T, A> {
                 None => {}
             }
             match self.read_websocket(cx) {
-                Read::Some if reads < BURST && !self.is_laden() => {
+                Read::Some if reads < BURST => {
                     reads += 1;
                     continue;
                 }
-                Read::Some => {
+                Read::Some | Read::Yield => {
                     cx.waker().wake_by_ref();
                     return Progress::Wait;
                 }
@@ -108,26 +110,26 @@ impl<T: Transport, A: App> Connection<T, A> {
         }
     }
 
-    fn is_laden(&mut self) -> bool {
-        match &mut self.phase {
-            Phase::WebSocket(session) => session.is_laden(),
-            _ => false,
-        }
-    }
-
     /// Reads once, and has the session take what there is.
     fn read_websocket(&mut self, cx: &mut Context<'_>) -> Read {
         // Answers to a client that does not read them are not piled up.
         if self.write.len() >= HIGH_WATER {
             return Read::Nothing;
         }
+        let Phase::WebSocket(session) = &mut self.phase else {
+            return Read::Nothing;
+        };
+        // Given up wherever this does not go on with a large message.
+        let Ok(pass) = session.begin_turn(&self.entry.service.turnstile) else {
+            return Read::Yield;
+        };
         if !self.read.is_empty() {
             let mut buffer = mem::take(&mut self.read);
             let used = self.feed_websocket(&mut buffer);
             buffer.advance(used);
             self.read = buffer;
             if used > 0 {
-                return Read::Some;
+                return self.end_turn(pass);
             }
         }
         let Phase::WebSocket(session) = &self.phase else {
@@ -147,7 +149,7 @@ impl<T: Transport, A: App> Connection<T, A> {
                     let used = self.feed_websocket(buffer.filled_mut());
                     let rest = buffer.filled().get(used..).unwrap_or_default();
                     self.read.extend_from_slice(rest);
-                    Read::Some
+                    self.end_turn(pass)
                 }
                 Poll::Ready(_) => Read::Lost,
             };
@@ -159,6 +161,14 @@ impl<T: Transport, A: App> Connection<T, A> {
             Poll::Ready(Ok(1..)) => Read::Some,
             Poll::Ready(Ok(0) | Err(_)) => Read::Lost,
         }
+    }
+
+    fn end_turn(&mut self, pass: Option<Pass>) -> Read {
+        if let Phase::WebSocket(session) = &mut self.phase {
+            let is_laden = session.end_turn(pass, &self.entry.service.turnstile);
+            return if is_laden { Read::Yield } else { Read::Some };
+        }
+        Read::Some
     }
 
     fn feed_websocket(&mut self, bytes: &mut [u8]) -> usize {

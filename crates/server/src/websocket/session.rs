@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::WebSocketOptions;
 use super::shared::{Taken, WebSocket};
+use super::turnstile::{self, Inflation, Pass, Turnstile};
 use crate::http1::write_queue::WriteQueue;
 
 /// How long the client's close frame is awaited, as in uvicorn.
@@ -45,6 +46,7 @@ pub(crate) struct Session {
     grace: Duration,
     log: Log,
     is_laden: bool,
+    inflation: Inflation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,7 @@ impl Session {
             grace: options.drain_grace,
             log,
             is_laden: false,
+            inflation: Inflation::default(),
         };
         session.schedule_ping(now, now);
         session
@@ -141,8 +144,7 @@ impl Session {
 
     /// Takes what has come from the client; what is to be answered at once goes to `out`. Returns
     /// how many bytes are used up; the rest has to come again with more behind it, once there is
-    /// room, or in the next turn where the session [`is_laden`](Self::is_laden). `on_message` is
-    /// called for every message.
+    /// room, or in the next turn ([`Self::end_turn`]). `on_message` is called for every message.
     pub(crate) fn feed_in_turns(
         &mut self,
         bytes: &mut [u8],
@@ -177,9 +179,21 @@ impl Session {
         used
     }
 
-    /// Whether decompressing has taken so long that it is somebody else's turn; says so once.
-    pub(crate) fn is_laden(&mut self) -> bool {
-        std::mem::take(&mut self.is_laden)
+    /// Begins to take input; what this gives is to be kept until [`Self::end_turn`], or dropped.
+    pub(crate) fn begin_turn(
+        &mut self,
+        turnstile: &Turnstile,
+    ) -> Result<Option<Pass>, turnstile::Taken> {
+        self.inflation.begin(turnstile)
+    }
+
+    /// Whether decompressing has taken so long that it is somebody else's turn.
+    pub(crate) fn end_turn(&mut self, pass: Option<Pass>, turnstile: &Turnstile) -> bool {
+        let is_laden = std::mem::take(&mut self.is_laden);
+        if is_laden {
+            self.inflation.go_on(pass, turnstile);
+        }
+        is_laden
     }
 
     fn on_event(

@@ -14,8 +14,8 @@ use super::utf8::{self, Utf8};
 
 /// What is made room for at once, so that a length that was only announced costs nothing.
 const STEP: usize = 64 * 1024;
-/// Compressed bytes that are decompressed in one step: at the most (a thousandfold) they make 1 MiB.
-const INFLATED_AT_ONCE: usize = 1024;
+/// Compressed bytes that are decompressed in one step: at the most (a thousandfold) they make 0.5 MiB.
+const INFLATED_AT_ONCE: usize = 512;
 
 /// One client's frames.
 #[derive(Debug)]

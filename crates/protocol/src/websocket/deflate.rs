@@ -20,7 +20,8 @@ const LEVEL: i32 = 6;
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// How much output is made room for at once.
 const STEP: usize = 16 * 1024;
-/// A message that has become so long is likely to become much longer.
+/// A message that has become so long is likely to become much longer. (More than the server has a
+/// connection make in its first turn, so that only one of many makes this room at a time.)
 const LARGE: usize = 1024 * 1024;
 /// Messages below this are sent as they are: compressed or not, they are one packet, and the
 /// processor time is the larger cost. (`ws` of Node draws the line at 1024.)

@@ -29,8 +29,9 @@ use crate::http1::write_queue::WriteQueue;
 /// How long the client's close frame is awaited, as in uvicorn.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is decompressed before other connections get their turn; about a millisecond's work.
-const INFLATED_IN_A_ROW: usize = 1024 * 1024;
+/// What is decompressed before other connections get their turn: with the step that passes it less
+/// than a millisecond's work.
+const INFLATED_IN_A_ROW: usize = 256 * 1024;
 
 /// One open WebSocket.
 #[derive(Debug)]

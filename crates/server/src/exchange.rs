@@ -405,7 +405,7 @@ impl Exchange {
     pub(crate) fn feed_file(&self, data: Bytes) -> Result<(), SendError> {
         let mut state = self.lock_up()?;
         state.outbound.length += data.len();
-        state.outbound.chunks.push_back(data);
+        state.outbound.chunks.push(data);
         let listener = state.listener();
         drop(state);
         listener.map(Listener::write_now);

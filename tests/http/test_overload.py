@@ -44,12 +44,17 @@ def admin_flags(tmp_path: Path) -> list[str]:
     return ["--admin-bind", f"unix:{tmp_path}/admin.sock"]
 
 
-def in_queue(tmp_path: Path) -> int:
-    """Return how many requests wait, as the supervisor tells."""
+def workers(tmp_path: Path) -> list[dict[str, int]]:
+    """Return what the supervisor tells of each worker."""
     transport = httpx.HTTPTransport(uds=f"{tmp_path}/admin.sock")
     with httpx.Client(transport=transport, base_url="http://admin", trust_env=False) as client:
-        workers = json.loads(client.get("/workers").text)["workers"]
-    return sum(worker["requests_waiting"] for worker in workers)
+        listed: list[dict[str, int]] = json.loads(client.get("/workers").text)["workers"]
+    return listed
+
+
+def in_queue(tmp_path: Path) -> int:
+    """Return how many requests wait."""
+    return sum(worker["requests_waiting"] for worker in workers(tmp_path))
 
 
 def wait_for_queue(tmp_path: Path, length: int) -> None:
@@ -254,11 +259,13 @@ def test_connections_above_the_limit_wait_until_others_close(serve: Serve) -> No
     assert fourth.read_response().body == b"hello"
 
 
-def test_connections_go_to_the_worker_that_may_take_them(serve: Serve) -> None:
-    server = serve(APP, "--limit-connections", "2", workers=2)
-    wires = [server.connect() for _ in range(4)]
-    pids = [wire.get("/pid").body for wire in wires]
-    assert sorted(pids.count(pid) for pid in set(pids)) == [2, 2]
+def test_connections_go_to_the_worker_that_may_take_them(serve: Serve, tmp_path: Path) -> None:
+    server = serve(APP, "--limit-connections", "2", *admin_flags(tmp_path), workers=2)
+    holders = [Holder(server) for _ in range(4)]
+    counts = "connections"
+    eventually(lambda: [worker[counts] for worker in workers(tmp_path)] == [2, 2], "two on each")
+    for holder in holders:
+        holder.let_go()
 
 
 # Descriptors

@@ -33,7 +33,7 @@ pub use live::{LiveRequest, LiveRequests};
 pub use redirect::Redirect;
 pub use service::{
     App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Overload, Request,
-    Service, Telemetry,
+    Service, Telemetry, Versions,
 };
 pub use transport::Transport;
 pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -153,7 +153,28 @@ impl Session {
         now: impl Fn() -> Instant,
         on_message: impl Fn(),
     ) -> usize {
-        let most = INFLATED_IN_A_ROW;
+        self.feed_up_to(INFLATED_IN_A_ROW, bytes, out, now, on_message)
+    }
+
+    /// The same in one go, for a carrier that hands over a little at a time.
+    pub(crate) fn feed(
+        &mut self,
+        bytes: &mut [u8],
+        out: &mut WriteQueue,
+        now: impl Fn() -> Instant,
+        on_message: impl Fn(),
+    ) -> usize {
+        self.feed_up_to(usize::MAX, bytes, out, now, on_message)
+    }
+
+    fn feed_up_to(
+        &mut self,
+        most: usize,
+        bytes: &mut [u8],
+        out: &mut WriteQueue,
+        now: impl Fn() -> Instant,
+        on_message: impl Fn(),
+    ) -> usize {
         let mut used = 0;
         let inflated = self.decoder.inflated();
         while self.wants_input()

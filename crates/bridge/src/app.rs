@@ -42,7 +42,8 @@ impl PyApp {
         Ok(())
     }
 
-    /// Calls the application with any scope and starts what it returns as one of `tasks`.
+    /// Calls the application with any scope and starts what it returns as one of `tasks`. Returns the
+    /// task's number, if it goes on.
     pub(crate) fn start(
         &self,
         py: Python<'_>,
@@ -51,7 +52,7 @@ impl PyApp {
         receive: Bound<'_, PyAny>,
         send: Bound<'_, PyAny>,
         on_end: impl OnEnd,
-    ) {
+    ) -> Option<usize> {
         let called = self.callable.bind(py).call1((scope, receive, send)).and_then(to_coroutine);
         let left = match called {
             Ok(coroutine) => tasks.start(py, coroutine, on_end),
@@ -61,14 +62,16 @@ impl PyApp {
             }
             Err(error) => {
                 on_end.ended(py, End::Raised(error));
-                Ok(())
+                Ok(None)
             }
         };
         let selector = self.selector.get();
-        if let Err(error) = left {
+        let number = left.unwrap_or_else(|error| {
             selector.reactor().interrupt(error);
-        }
+            None
+        });
         selector.after_python(py);
+        number
     }
 }
 
@@ -95,7 +98,10 @@ impl App for PyApp {
             match prepared {
                 Ok((scope, receive, send)) => {
                     let on_end = HttpEnd(Arc::clone(exchange));
-                    self.start(py, &self.tasks, &scope, receive, send, on_end);
+                    if let Some(number) = self.start(py, &self.tasks, &scope, receive, send, on_end)
+                    {
+                        exchange.set_task(number);
+                    }
                 }
                 Err(error) => {
                     report(error);
@@ -126,7 +132,10 @@ impl App for PyApp {
             match prepared {
                 Ok((scope, receive, send)) => {
                     let on_end = WebSocketEnd(Arc::clone(websocket));
-                    self.start(py, &self.tasks, &scope, receive, send, on_end);
+                    if let Some(number) = self.start(py, &self.tasks, &scope, receive, send, on_end)
+                    {
+                        websocket.handshake().set_task(number);
+                    }
                 }
                 Err(error) => {
                     report(error);
@@ -134,6 +143,12 @@ impl App for PyApp {
                 }
             }
         });
+    }
+
+    fn cancel(&self, exchange: &Exchange) {
+        if let Some(number) = exchange.task() {
+            Python::attach(|py| self.tasks.cancel(py, number));
+        }
     }
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rsgi_config::{
-    BindOptions, Config, ForwardedField as Named, HttpVersions, ProxyProtocol as Spoken,
-    TrustedPeer, Ws,
+    BindOptions, Config, ForwardedField as Named, HttpOptions, HttpVersions,
+    ProxyProtocol as Spoken, TrustedPeer, Ws,
 };
 use rsgi_protocol::forwarded::{ForwardedField, Forwarding, Trust};
 use rsgi_protocol::http::HeadLimits;
 use rsgi_protocol::proxy_header;
-use rsgi_server::{Options, ProxyProtocol, Versions, WebSocketOptions};
+use rsgi_server::{Options, Overload, ProxyProtocol, Versions, WebSocketOptions};
 
 /// How long a WebSocket's application may go on once it knows that the server stops: enough for a
 /// goodbye, and well within what Docker gives a container (10 s).
@@ -35,6 +35,7 @@ pub(crate) fn server(config: &Config) -> Options {
         },
         body_limit: http.limit_request_body,
         concurrency_limit: http.limit_concurrency,
+        overload: overload(http),
         head_timeout: http.timeout_request_header,
         keep_alive_timeout: http.timeout_keep_alive,
         websocket: websocket(config),
@@ -88,6 +89,15 @@ fn trust(peers: &[TrustedPeer]) -> Trust {
         }
     }
     trust
+}
+
+fn overload(http: &HttpOptions) -> Overload {
+    Overload {
+        queue_limit: http.limit_queue,
+        queue_timeout: http.timeout_queue,
+        request_timeout: http.timeout_request,
+        connection_limit: http.limit_connections,
+    }
 }
 
 fn websocket(config: &Config) -> Option<WebSocketOptions> {

@@ -19,6 +19,8 @@ use rsgi_protocol::websocket::handshake::subprotocols;
 use rsgi_server::tls::TlsInfo;
 use rsgi_server::{ConnectionInfo, Request};
 
+use crate::file::{PATH_SEND, ZERO_COPY_SEND};
+
 /// Everything of a scope that is the same for all requests of a worker.
 #[derive(Debug)]
 pub(crate) struct ScopeTemplate {
@@ -227,7 +229,9 @@ struct Extensions {
 impl Extensions {
     fn new(py: Python<'_>) -> PyResult<Self> {
         let http10 = PyDict::new(py);
-        http10.set_item("http.response.debug", PyDict::new(py))?;
+        for always in ["http.response.debug", PATH_SEND, ZERO_COPY_SEND] {
+            http10.set_item(always, PyDict::new(py))?;
+        }
         let http11 = http10.copy()?;
         http11.set_item("http.response.early_hint", PyDict::new(py))?;
         let with_trailers = http11.copy()?;

@@ -279,7 +279,9 @@ impl Worker {
         let reactor = Arc::clone(selector.get().reactor());
         let handle = reactor.handle();
         let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
-        let board = Arc::new(Board::new(scoreboard, slot, self.max_requests()));
+        let limit = self.config.http.limit_connections;
+        let board = Board::new(scoreboard, slot, self.max_requests()).with_connection_limit(limit);
+        let board = Arc::new(board);
         let python = py.version_info();
         board.set_interpreter(Version([python.major, python.minor, python.patch].map(u16::from)));
         let app = PyApp::new(

@@ -122,8 +122,7 @@ pub(crate) static OTHERS: &[Setting] = &[
         ..refused("daemon", "", "", "rsgi stays in the foreground; use systemd or Docker")
     },
     ignored("worker_tmp_dir", "DIR", "heartbeats are in shared memory, not in a file"),
-    ignored("worker_connections", "N", "--limit-concurrency limits requests at once"),
-    ignored("backpressure", "N", "--limit-concurrency answers 503 instead of waiting"),
+    ignored("backpressure", "N", "use --limit-concurrency and --limit-queue"),
     Setting {
         aliases: &["process_name"],
         short: Some('n'),

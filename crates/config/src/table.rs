@@ -506,9 +506,63 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "none",
         group: Group::Http,
         help: "requests at once per worker, then 503",
+        doc: "Requests with the application; idle connections and open WebSockets are not counted. The next one is answered with 503 and `retry-after`, or waits (`--limit-queue`).",
         read: |draft, text| {
             let limit = values::or_none(text, |text| values::integer(text, 1, u32::MAX));
             store(&mut draft.config.http.limit_concurrency, limit)
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "limit_queue",
+        placeholder: "N",
+        default: "0",
+        group: Group::Http,
+        help: "requests per worker that wait for a place",
+        doc: "When `--limit-concurrency` is reached, so many more wait, first come first served, and only those beyond them are answered with 503. No effect without that limit.",
+        read: |draft, text| {
+            let slot = &mut draft.config.http.limit_queue;
+            store(slot, values::integer(text, 0, 1_000_000))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "timeout_queue",
+        placeholder: "TIME",
+        default: "10s",
+        group: Group::Http,
+        help: "how long they wait, then 503",
+        doc: "For requests in the queue of `--limit-queue`.",
+        read: |draft, text| {
+            let slot = &mut draft.config.http.timeout_queue;
+            store(slot, values::positive_duration(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "timeout_request",
+        placeholder: "TIME",
+        default: "none",
+        group: Group::Http,
+        help: "limit for a request without progress",
+        doc: "The application has this time to send something, and again after everything it sends or the client sends or reads. Then its task is cancelled and the client gets 504, or a cut connection if the response has begun. Where the client is the one waited for, it gets 408 or is cut. Open WebSockets are exempt.",
+        read: |draft, text| {
+            let slot = &mut draft.config.http.timeout_request;
+            store(slot, values::or_none(text, values::positive_duration))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "limit_connections",
+        aliases: &["worker_connections"],
+        placeholder: "N",
+        default: "none",
+        group: Group::Http,
+        help: "open connections per worker",
+        doc: "A worker with so many accepts no more until one closes; others wait in the backlog or go to other workers. Idle ones and WebSockets are counted.",
+        read: |draft, text| {
+            let limit = values::or_none(text, |text| values::integer(text, 1, u32::MAX));
+            store(&mut draft.config.http.limit_connections, limit)
         },
         ..Setting::ROW
     },

@@ -14,10 +14,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rsgi_protocol::forwarded::Peer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::forwarding::host;
 use crate::http1::ConnectionTask;
@@ -106,6 +107,7 @@ where
     A: App,
 {
     let mut left_alone = false;
+    let mut is_exhausted = false;
     loop {
         // A connection that was left to another worker is looked at again soon; a new one at once.
         tokio::select! {
@@ -114,18 +116,40 @@ where
         }
         left_alone = false;
         loop {
+            if service.is_full() {
+                if !listener.has_pending() {
+                    break;
+                }
+                // What waits in the backlog is other workers' to take as well.
+                service.has_room().await;
+            }
             if !service.may_accept() {
                 left_alone = listener.has_pending();
                 break;
             }
-            match listener.accept() {
+            let accepted = listener.accept();
+            // The kernel looks for a descriptor first: whatever else it says, there is one.
+            if is_exhausted && !accepted.as_ref().is_err_and(|error| is_exhaustion(*error)) {
+                is_exhausted = false;
+                service.recovered();
+            }
+            match accepted {
                 Ok((socket, peer)) => {
                     if let Err(error) = spawn(&listener, socket, peer, &service) {
                         log::debug!("a connection ended before it began: {error}");
                     }
                 }
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(error) => recover(error).await?,
+                Err(Errno::AGAIN) => break,
+                Err(error) if is_exhaustion(error) => {
+                    is_exhausted = true;
+                    service.exhausted(error.into(), Instant::now());
+                    // Trying again at once would be a busy loop: the kernel keeps the connection.
+                    tokio::select! {
+                        () = service.one_closed() => {}
+                        () = sleep(OUT_OF_DESCRIPTORS) => {}
+                    }
+                }
+                Err(error) => check(error)?,
             }
             // What a connection brings is work before the next one is: its worker may be busy with it.
             tokio::task::yield_now().await;
@@ -133,15 +157,14 @@ where
     }
 }
 
+/// Whether the process or the system has run out of what a connection takes.
+fn is_exhaustion(error: Errno) -> bool {
+    matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+}
+
 /// What to do about a failed `accept`. Most errors are the failed connection's own (accept(2)).
-async fn recover(error: rustix::io::Errno) -> io::Result<()> {
-    use rustix::io::Errno;
+fn check(error: Errno) -> io::Result<()> {
     match error {
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-            log::warn!("cannot accept a connection: {error}; trying again");
-            sleep(OUT_OF_DESCRIPTORS).await;
-            Ok(())
-        }
         Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => Err(error.into()),
         _ => Ok(()),
     }

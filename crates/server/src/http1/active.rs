@@ -17,11 +17,12 @@ use tokio::time::Instant;
 
 use super::write_queue::WriteQueue;
 use super::{Close, DISCARD_LIMIT};
+use crate::admission::{Ticket, Verdict};
 use crate::deadline::Clock;
 use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
 use crate::forwarding::{client_of, with_host};
 use crate::live::LiveKey;
-use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service, Turn};
 use crate::websocket::WebSocket;
 
 /// One exchange, from the connection's side.
@@ -98,6 +99,8 @@ pub(super) enum Refusal {
     Invalid(RequestError),
     /// The concurrency limit is reached; the line is for the access log.
     Busy(Option<RequestLine>),
+    /// It is, and the request waits for its turn.
+    Queued(Ticket),
 }
 
 /// What came of looking at the application's side.
@@ -117,6 +120,7 @@ impl Active {
         service: &Service<A>,
         head: &RequestHead<'_, '_>,
         forwarded: Option<&Forwarded<'_>>,
+        turn: &mut Turn,
         now: Instant,
     ) -> Result<Self, Refusal> {
         let options = &service.options;
@@ -124,9 +128,6 @@ impl Active {
             && length > limit
         {
             return Err(Refusal::Invalid(RequestError::BodyTooLarge));
-        }
-        if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
-            return Err(Refusal::Busy(logged_line(service, head, forwarded)));
         }
         let expectation =
             if head.expects_continue { Expectation::Unanswered } else { Expectation::None };
@@ -142,6 +143,11 @@ impl Active {
         let is_websocket = options.websocket.is_some() && handshake::is_asked_for(head);
         let handshake = is_websocket.then(|| ClientHandshake::read(head)).transpose();
         let handshake = handshake.map_err(Refusal::Invalid)?;
+        match service.admit(turn) {
+            Verdict::Admitted => {}
+            Verdict::Wait(ticket) => return Err(Refusal::Queued(ticket)),
+            Verdict::Busy => return Err(Refusal::Busy(logged_line(service, head, forwarded))),
+        }
         let exchange = Exchange::new(method == Method::Head, is_read);
         let upgrade = handshake.zip(options.websocket.as_ref()).map(|(mut handshake, options)| {
             handshake.deflate = handshake.deflate.filter(|_| options.deflate);
@@ -171,6 +177,7 @@ impl Active {
             exchange,
             upgrade,
         };
+        turn.begin();
         service.request_started(now);
         Ok(active)
     }
@@ -296,6 +303,7 @@ impl Active {
         if framing == ResponseFraming::UntilClose
             || head.persistence() == Persistence::Close
             || service.phase() >= DrainPhase::Announcing
+            || service.is_crowded()
             || !self.can_discard_content(unused)
         {
             self.persistence = Persistence::Close;
@@ -452,6 +460,26 @@ impl Active {
             Response::Started(ResponseFraming::UntilClose) => Some(Close::Reset),
             Response::Started(_) | Response::Complete => Some(Close::Cut),
         }
+    }
+
+    /// The application, or the client, has kept everybody waiting for too long.
+    pub(super) fn time_out<A: App>(&self, service: &Service<A>, peer: &ConnectionInfo) {
+        service.time_out(&self.exchange, self.live, peer);
+    }
+
+    /// Whether the application waits for content that the client does not send.
+    pub(super) fn waits_for_content(&self) -> bool {
+        !self.content_is_read() && self.exchange.waits_for_content()
+    }
+
+    /// Whether what is waited for is that the client reads a file.
+    pub(super) fn is_at_file(&self) -> bool {
+        self.exchange.is_at_file()
+    }
+
+    /// Whether the application has sent everything.
+    pub(super) fn is_complete(&self) -> bool {
+        self.response == Response::Complete
     }
 
     pub(super) fn disconnect(&self) {

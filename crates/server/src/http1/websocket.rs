@@ -13,16 +13,22 @@ use crate::deadline::Clock;
 use crate::exchange::{HIGH_WATER, Written};
 use crate::service::{App, DrainPhase};
 use crate::transport::Transport;
-use crate::websocket::{End, Log, Session};
+use crate::websocket::{End, Log, Pass, Session};
 
 /// What is read at once: a message of 64 KiB with its header, so that it comes whole.
 const MESSAGE_READ: usize = 64 * 1024 + 64;
 /// What is read at once behind a frame that is not complete enough to begin with.
 const PARTIAL_READ: usize = 1024;
 
+/// Reads in a row before other connections get their turn: small frames take time without calling the
+/// application.
+const BURST: usize = 4;
+
 /// What reading came to.
 enum Read {
     Some,
+    /// It is somebody else's turn.
+    Yield,
     Nothing,
     Lost,
 }
@@ -57,6 +63,7 @@ impl<T: Transport, A: App> Connection<T, A> {
     }
 
     pub(super) fn on_websocket(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
+        let mut reads = 0;
         loop {
             let Phase::WebSocket(session) = &mut self.phase else {
                 return Progress::Again;
@@ -80,7 +87,14 @@ impl<T: Transport, A: App> Connection<T, A> {
                 None => {}
             }
             match self.read_websocket(cx) {
-                Read::Some => continue,
+                Read::Some if reads < BURST => {
+                    reads += 1;
+                    continue;
+                }
+                Read::Some | Read::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Progress::Wait;
+                }
                 Read::Nothing => {}
                 Read::Lost => return self.lose_websocket(),
             }
@@ -102,13 +116,20 @@ impl<T: Transport, A: App> Connection<T, A> {
         if self.write.len() >= HIGH_WATER {
             return Read::Nothing;
         }
+        let Phase::WebSocket(session) = &mut self.phase else {
+            return Read::Nothing;
+        };
+        // Given up wherever this does not go on with a large message.
+        let Ok(pass) = session.begin_turn(&self.entry.service.turnstile) else {
+            return Read::Yield;
+        };
         if !self.read.is_empty() {
             let mut buffer = mem::take(&mut self.read);
             let used = self.feed_websocket(&mut buffer);
             buffer.advance(used);
             self.read = buffer;
             if used > 0 {
-                return Read::Some;
+                return self.end_turn(pass);
             }
         }
         let Phase::WebSocket(session) = &self.phase else {
@@ -128,7 +149,7 @@ impl<T: Transport, A: App> Connection<T, A> {
                     let used = self.feed_websocket(buffer.filled_mut());
                     let rest = buffer.filled().get(used..).unwrap_or_default();
                     self.read.extend_from_slice(rest);
-                    Read::Some
+                    self.end_turn(pass)
                 }
                 Poll::Ready(_) => Read::Lost,
             };
@@ -142,13 +163,21 @@ impl<T: Transport, A: App> Connection<T, A> {
         }
     }
 
+    fn end_turn(&mut self, pass: Option<Pass>) -> Read {
+        if let Phase::WebSocket(session) = &mut self.phase {
+            let is_laden = session.end_turn(pass, &self.entry.service.turnstile);
+            return if is_laden { Read::Yield } else { Read::Some };
+        }
+        Read::Some
+    }
+
     fn feed_websocket(&mut self, bytes: &mut [u8]) -> usize {
         let Phase::WebSocket(session) = &mut self.phase else {
             return bytes.len();
         };
         let service = &self.entry.service;
         let now = tokio::time::Instant::now;
-        session.feed(bytes, &mut self.write, now, || service.message_received())
+        session.feed_in_turns(bytes, &mut self.write, now, || service.message_received())
     }
 
     /// Writes what the application has sent; see [`Connection::write_now`].

@@ -23,10 +23,15 @@ use tokio::time::Instant;
 
 use super::WebSocketOptions;
 use super::shared::{Taken, WebSocket};
+use super::turnstile::{self, Inflation, Pass, Turnstile};
 use crate::http1::write_queue::WriteQueue;
 
 /// How long the client's close frame is awaited, as in uvicorn.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is decompressed before other connections get their turn: with the step that passes it less
+/// than a millisecond's work.
+const INFLATED_IN_A_ROW: usize = 256 * 1024;
 
 /// One open WebSocket.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub(crate) struct Session {
     timeout: Option<Duration>,
     grace: Duration,
     log: Log,
+    is_laden: bool,
+    inflation: Inflation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +103,8 @@ impl Session {
             timeout: options.ping_timeout,
             grace: options.drain_grace,
             log,
+            is_laden: false,
+            inflation: Inflation::default(),
         };
         session.schedule_ping(now, now);
         session
@@ -135,8 +144,19 @@ impl Session {
     }
 
     /// Takes what has come from the client; what is to be answered at once goes to `out`. Returns
-    /// how many bytes are used up; the rest has to come again with more behind it, or once there is
-    /// room. `on_message` is called for every message.
+    /// how many bytes are used up; the rest has to come again with more behind it, once there is
+    /// room, or in the next turn ([`Self::end_turn`]). `on_message` is called for every message.
+    pub(crate) fn feed_in_turns(
+        &mut self,
+        bytes: &mut [u8],
+        out: &mut WriteQueue,
+        now: impl Fn() -> Instant,
+        on_message: impl Fn(),
+    ) -> usize {
+        self.feed_up_to(INFLATED_IN_A_ROW, bytes, out, now, on_message)
+    }
+
+    /// The same in one go, for a carrier that hands over a little at a time.
     pub(crate) fn feed(
         &mut self,
         bytes: &mut [u8],
@@ -144,7 +164,19 @@ impl Session {
         now: impl Fn() -> Instant,
         on_message: impl Fn(),
     ) -> usize {
+        self.feed_up_to(usize::MAX, bytes, out, now, on_message)
+    }
+
+    fn feed_up_to(
+        &mut self,
+        most: usize,
+        bytes: &mut [u8],
+        out: &mut WriteQueue,
+        now: impl Fn() -> Instant,
+        on_message: impl Fn(),
+    ) -> usize {
         let mut used = 0;
+        let inflated = self.decoder.inflated();
         while self.wants_input()
             && let Some(rest) = bytes.get_mut(used..).filter(|rest| !rest.is_empty())
         {
@@ -155,6 +187,10 @@ impl Session {
                     if let Some(event) = decoded.event {
                         self.on_event(event, out, &now, &on_message);
                     }
+                    if self.decoder.inflated().wrapping_sub(inflated) >= most {
+                        self.is_laden = true;
+                        break;
+                    }
                 }
                 Err(error) => {
                     self.fail(error, out);
@@ -163,6 +199,23 @@ impl Session {
             }
         }
         used
+    }
+
+    /// Begins to take input; what this gives is to be kept until [`Self::end_turn`], or dropped.
+    pub(crate) fn begin_turn(
+        &mut self,
+        turnstile: &Turnstile,
+    ) -> Result<Option<Pass>, turnstile::Taken> {
+        self.inflation.begin(turnstile)
+    }
+
+    /// Whether decompressing has taken so long that it is somebody else's turn.
+    pub(crate) fn end_turn(&mut self, pass: Option<Pass>, turnstile: &Turnstile) -> bool {
+        let is_laden = std::mem::take(&mut self.is_laden);
+        if is_laden {
+            self.inflation.go_on(pass, turnstile);
+        }
+        is_laden
     }
 
     fn on_event(

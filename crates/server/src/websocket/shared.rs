@@ -155,6 +155,11 @@ impl WebSocket {
 
 /// The application's side.
 impl WebSocket {
+    /// The request that asked for it.
+    pub fn handshake(&self) -> &Exchange {
+        &self.exchange
+    }
+
     /// The next message for the application. Cancel-safe: nothing is taken out unless it is
     /// returned.
     pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<MessageReceived> {

@@ -15,6 +15,8 @@ mod deadlines;
 mod disconnects;
 mod drain;
 mod expectation;
+mod files;
+mod overload;
 mod proxies;
 mod refusals;
 mod responses;

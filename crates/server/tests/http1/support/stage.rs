@@ -62,6 +62,7 @@ impl Stage {
             head: HeadLimits::default(),
             body_limit: None,
             concurrency_limit: None,
+            overload: rsgi_server::Overload::default(),
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(5),
             websocket: None,

@@ -33,4 +33,4 @@ pub use service::{
     Telemetry,
 };
 pub use transport::Transport;
-pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};
+pub use websocket::{Kept, MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rsgi_protocol::http::head::{Field, HeadLimits, Version};
 use rsgi_protocol::http::response::ServerFields;
 use rsgi_protocol::http::target::Target;
+use rsgi_protocol::websocket::Kind;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use crate::live::LiveRequests;
 use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
 use crate::tls::TlsInfo;
-use crate::websocket::{WebSocket, WebSocketOptions};
+use crate::websocket::{Kept, SHORT, WebSocket, WebSocketOptions};
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
 /// in Rust.
@@ -42,6 +43,13 @@ pub trait App: Send + Sync + 'static {
     /// [`WebSocket::finish`] in the end. An application that knows no WebSockets fails.
     fn websocket(&self, _: &Self::Connection, _: &Request<'_>, websocket: &Arc<WebSocket>) {
         websocket.finish(Outcome::Failed);
+    }
+
+    /// What the application is to get for a message from a client, if it makes something of its own
+    /// of it: then its bytes are copied once, to there. It comes back as
+    /// [`MessageReceived::Kept`](crate::MessageReceived::Kept). Not asked for short messages.
+    fn keep(&self, _: Kind, _: &[u8]) -> Option<Kept> {
+        None
     }
 }
 
@@ -315,8 +323,10 @@ impl<A: App> Service<A> {
         self.telemetry.request_refused(status);
     }
 
-    pub(crate) fn message_received(&self) {
+    /// A message has come in on a WebSocket.
+    pub(crate) fn message_received(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
         self.telemetry.message_received();
+        if data.len() > SHORT { self.app.keep(kind, data) } else { None }
     }
 
     /// The `date` line for the moment `now`.

@@ -148,7 +148,7 @@ impl<T: Transport, A: App> Connection<T, A> {
         };
         let service = &self.entry.service;
         let now = tokio::time::Instant::now;
-        session.feed(bytes, &mut self.write, now, || service.message_received())
+        session.feed(bytes, &mut self.write, now, |kind, data| service.message_received(kind, data))
     }
 
     /// Writes what the application has sent; see [`Connection::write_now`].

@@ -12,7 +12,8 @@ mod shared;
 use std::time::Duration;
 
 pub(crate) use self::session::{End, Log, Session};
-pub use self::shared::{MessageReceived, Outgoing, WebSocket};
+pub(crate) use self::shared::SHORT;
+pub use self::shared::{Kept, MessageReceived, Outgoing, WebSocket};
 
 /// The settings of WebSockets.
 #[derive(Debug, Clone)]

@@ -17,12 +17,12 @@ use std::time::Duration;
 use rsgi_protocol::websocket::close::{self, Close};
 use rsgi_protocol::websocket::deflate::Agreement;
 use rsgi_protocol::websocket::frame::{Coding, Opcode, encode_header};
-use rsgi_protocol::websocket::{Decoder, Event, WebSocketError};
+use rsgi_protocol::websocket::{Decoder, Event, Kind, WebSocketError};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::WebSocketOptions;
-use super::shared::{Taken, WebSocket};
+use super::shared::{Content, Kept, Taken, WebSocket};
 use crate::http1::write_queue::WriteQueue;
 
 /// How long the client's close frame is awaited, as in uvicorn.
@@ -136,17 +136,17 @@ impl Session {
 
     /// Takes what has come from the client; what is to be answered at once goes to `out`. Returns
     /// how many bytes are used up; the rest has to come again with more behind it, or once there is
-    /// room. `on_message` is called for every message.
+    /// room. `on_message` is called for every message, and may keep it.
     pub(crate) fn feed(
         &mut self,
         bytes: &mut [u8],
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(),
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
     ) -> usize {
         let mut used = 0;
-        while self.wants_input()
-            && let Some(rest) = bytes.get_mut(used..).filter(|rest| !rest.is_empty())
+        while let Some(rest) = bytes.get_mut(used..).filter(|rest| !rest.is_empty())
+            && self.wants_input()
         {
             match self.decoder.decode(rest) {
                 Ok(decoded) if decoded.used == 0 => break,
@@ -170,18 +170,17 @@ impl Session {
         event: Event<'_>,
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(),
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
     ) {
         match event {
             Event::Message(kind, data) => {
-                on_message();
-                self.websocket.push(
-                    kind,
-                    match data {
-                        Cow::Borrowed(slice) => SmallVec::from_slice(slice),
-                        Cow::Owned(data) => SmallVec::from_vec(data),
-                    },
-                );
+                let length = data.len();
+                let content = match (on_message(kind, &data), data) {
+                    (Some(object), _) => Content::Kept { object, length },
+                    (None, Cow::Borrowed(slice)) => Content::Bytes(SmallVec::from_slice(slice)),
+                    (None, Cow::Owned(data)) => Content::Bytes(SmallVec::from_vec(data)),
+                };
+                self.websocket.push(kind, content);
             }
             Event::Ping(payload) => {
                 if !matches!(self.phase, Phase::Closing { .. }) {

@@ -91,7 +91,7 @@ impl Call {
 
     /// Receives `websocket.connect` and accepts.
     pub(crate) async fn accept(&self) {
-        assert_eq!(self.receive().await, MessageReceived::Connect);
+        assert!(matches!(self.receive().await, MessageReceived::Connect));
         self.websocket.accept(Acceptance::default()).expect("connecting");
     }
 

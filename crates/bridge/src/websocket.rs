@@ -44,6 +44,9 @@ impl WebSocketExchange {
         let py = message.py();
         let message = Message::new(message);
         let kind = message.kind(intern!(py, "type"))?;
+        if kind.is(intern!(py, "websocket.send")) {
+            return self.send_message(py, &message);
+        }
         match kind.to_str()? {
             "websocket.send" => self.send_message(py, &message),
             "websocket.accept" => self.accept(py, &message),

@@ -35,6 +35,8 @@ pub(crate) struct Session {
     decoder: Decoder,
     phase: Phase,
     ping: Ping,
+    /// How long the last message was.
+    last_length: usize,
     /// How many have been sent.
     pings: u32,
     interval: Option<Duration>,
@@ -91,6 +93,7 @@ impl Session {
             decoder: Decoder::new(options.max_size, deflate),
             phase: Phase::Open,
             ping: Ping::Off,
+            last_length: 0,
             pings: 0,
             interval: options.ping_interval,
             timeout: options.ping_timeout,
@@ -134,6 +137,11 @@ impl Session {
         }
     }
 
+    /// Whether the next message, or the rest of this one, is likely to be longer than `length`.
+    pub(crate) fn expects_more_than(&self, length: usize) -> bool {
+        self.last_length.max(self.decoder.missing()) > length
+    }
+
     /// Takes what has come from the client; what is to be answered at once goes to `out`. Returns
     /// how many bytes are used up; the rest has to come again with more behind it, or once there is
     /// room. `on_message` is called for every message, and may keep it.
@@ -175,6 +183,7 @@ impl Session {
         match event {
             Event::Message(kind, data) => {
                 let length = data.len();
+                self.last_length = length;
                 let content = match (on_message(kind, &data), data) {
                     (Some(object), _) => Content::Kept { object, length },
                     (None, Cow::Borrowed(slice)) => Content::Bytes(SmallVec::from_slice(slice)),

@@ -227,14 +227,16 @@ impl WebSocket {
         state.cycle.send()?;
         state.check_up()?;
         state.encode(kind, message);
+        let unbroken = state.unbroken;
+        // The connection then holds all of it, or less than it would have taken more of.
         let has_left = state.write_now();
+        if has_left && unbroken < UNBROKEN {
+            return Ok(Flow::Open);
+        }
         let mut state = self.lock();
         if state.outbound.len() >= HIGH_WATER {
             state.unbroken = 0;
             return Ok(Flow::Full);
-        }
-        if has_left && state.unbroken < UNBROKEN {
-            return Ok(Flow::Open);
         }
         state.unbroken = 0;
         Ok(Flow::Yield)
@@ -382,12 +384,13 @@ impl WebSocket {
         self.has_room_in(&self.lock(), 0)
     }
 
-    /// Moves everything that can leave to `write`.
+    /// Moves everything that can leave to `write`, and gives memory back that is not needed then.
     pub(crate) fn take(&self, write: &mut WriteQueue) -> Taken {
         let mut state = self.lock();
         if state.outbound.len() > 0 {
             write.take_from(&mut state.outbound);
         }
+        state.outbound.shrink();
         let taken = if state.cycle.is_open() && !matches!(state.link, Link::Down(_)) {
             Taken::Open
         } else {
@@ -399,11 +402,6 @@ impl WebSocket {
             senders.into_iter().for_each(Waker::wake);
         }
         taken
-    }
-
-    /// Gives memory back that an idle connection does not need.
-    pub(crate) fn shrink(&self) {
-        self.lock().outbound.shrink();
     }
 
     /// The server is stopping: the application is told, and may still say goodbye.

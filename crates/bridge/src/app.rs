@@ -136,6 +136,10 @@ impl App for PyApp {
         });
     }
 
+    fn run_woken(&self) {
+        self.selector.get().reactor().run_deferred();
+    }
+
     fn keep(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
         Python::attach(|py| keep(py, kind, data))
     }

@@ -76,6 +76,8 @@ struct Shared {
     has_work: AtomicBool,
     waker: Mutex<Option<Waker>>,
     deferred: Mutex<VecDeque<Arc<dyn Deferred>>>,
+    /// Whether some of it has run since asyncio's queues were looked at.
+    has_run: AtomicBool,
     interrupt: Mutex<Option<PyErr>>,
     hooks: Mutex<Option<Arc<dyn ParkHooks>>>,
     /// Counts up where a turn begins and where it ends, so also in a loop that never sleeps.
@@ -134,6 +136,7 @@ impl Reactor {
             has_work: AtomicBool::new(false),
             waker: Mutex::new(None),
             deferred: Mutex::default(),
+            has_run: AtomicBool::new(false),
             interrupt: Mutex::new(None),
             hooks: Mutex::new(None),
             turns: Arc::default(),
@@ -207,7 +210,7 @@ impl Reactor {
     }
 
     /// Runs tokio, and what it defers, until asyncio has something to do. Returns the watched
-    /// descriptors that are ready. `after_python` is called after every entry into Python.
+    /// descriptors that are ready. `after_python` is called where some of it has run.
     pub(crate) fn turn(
         &self,
         patience: Patience,
@@ -232,7 +235,10 @@ impl Reactor {
         let mut has_yielded = false;
         let looked = core.runtime.block_on(std::future::poll_fn(|cx| {
             self.shared.keep_waker(cx.waker());
-            self.run_deferred(&after_python);
+            self.run_deferred();
+            if self.shared.has_run.swap(false, Ordering::Relaxed) {
+                Python::attach(&after_python);
+            }
             self.poll_turn(&core.watched, &mut turn, patience, &mut has_yielded, cx)
         }));
         self.shared.is_turning.store(false, Ordering::Relaxed);
@@ -286,8 +292,10 @@ impl Reactor {
         Poll::Ready(Ok(()))
     }
 
-    /// Runs what has been deferred so far. What comes meanwhile waits until tokio had its share.
-    fn run_deferred(&self, after_python: &impl Fn(Python<'_>)) {
+    /// Runs what has been deferred so far. What comes meanwhile waits until tokio had its share. Call
+    /// within a turn: whether asyncio has something to do now is looked at when the turn itself is
+    /// polled, which `defer` has seen to.
+    pub(crate) fn run_deferred(&self) {
         let count = lock(&self.shared.deferred).len();
         if count == 0 {
             return;
@@ -303,8 +311,8 @@ impl Reactor {
                     break;
                 }
             }
-            after_python(py);
         });
+        self.shared.has_run.store(true, Ordering::Relaxed);
     }
 
     /// Ends the runtime and every task in it.

@@ -45,6 +45,10 @@ pub trait App: Send + Sync + 'static {
         websocket.finish(Outcome::Failed);
     }
 
+    /// Runs what waits for the long message that a WebSocket's connection has just taken in, before
+    /// the next connection has its turn. Called without a lock; it may as well happen later.
+    fn run_woken(&self) {}
+
     /// What the application is to get for a message from a client, if it makes something of its own
     /// of it: then its bytes are copied once, to there. It comes back as
     /// [`MessageReceived::Kept`](crate::MessageReceived::Kept). Not asked for short messages.

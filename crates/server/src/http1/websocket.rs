@@ -58,6 +58,11 @@ impl<T: Transport, A: App> Connection<T, A> {
         Progress::Again
     }
 
+    /// Whether this is a WebSocket whose last message was a long one.
+    pub(super) fn has_long_message(&self) -> bool {
+        matches!(&self.phase, Phase::WebSocket(session) if session.expects_more_than(SMALL_READ))
+    }
+
     pub(super) fn on_websocket(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
         loop {
             let Phase::WebSocket(session) = &mut self.phase else {

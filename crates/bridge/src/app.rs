@@ -5,14 +5,15 @@ use std::sync::{Arc, OnceLock};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_server::{App, ConnectionInfo, Exchange, Outcome, Request, WebSocket};
+use rsgi_protocol::websocket::Kind;
+use rsgi_server::{App, ConnectionInfo, Exchange, Kept, Outcome, Request, WebSocket};
 
 use crate::errors;
 use crate::http::HttpExchange;
 use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::selector::Selector;
 use crate::tasks::{End, OnEnd, Tasks, leaves_the_loop, to_coroutine};
-use crate::websocket::WebSocketExchange;
+use crate::websocket::{WebSocketExchange, keep};
 
 /// A Python application on one event loop.
 #[derive(Debug)]
@@ -149,6 +150,14 @@ impl App for PyApp {
         if let Some(number) = exchange.task() {
             Python::attach(|py| self.tasks.cancel(py, number));
         }
+    }
+
+    fn run_woken(&self) {
+        self.selector.get().reactor().run_deferred();
+    }
+
+    fn keep(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
+        Python::attach(|py| keep(py, kind, data))
     }
 }
 

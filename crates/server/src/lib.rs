@@ -40,4 +40,4 @@ pub use service::{
     Service, Telemetry, Versions,
 };
 pub use transport::Transport;
-pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};
+pub use websocket::{Kept, MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -11,6 +11,7 @@ use rsgi_protocol::forwarded::{Forwarded, Forwarding};
 use rsgi_protocol::http::head::{Field, HeadLimits, Version};
 use rsgi_protocol::http::response::ServerFields;
 use rsgi_protocol::http::target::Target;
+use rsgi_protocol::websocket::Kind;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,7 +24,7 @@ use crate::live::{LiveKey, LiveRequests};
 use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
 use crate::tls::TlsInfo;
-use crate::websocket::{Turnstile, WebSocket, WebSocketOptions};
+use crate::websocket::{Kept, SHORT, Turnstile, WebSocket, WebSocketOptions};
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
 /// in Rust.
@@ -49,6 +50,17 @@ pub trait App: Send + Sync + 'static {
     /// The application has taken too long over a request (a WebSocket's handshake included): what
     /// still runs of it is to be stopped. Nobody waits for that.
     fn cancel(&self, _: &Exchange) {}
+
+    /// Runs what waits for the long message that a WebSocket's connection has just taken in, before
+    /// the next connection has its turn. Called without a lock; it may as well happen later.
+    fn run_woken(&self) {}
+
+    /// What the application is to get for a message from a client, if it makes something of its own
+    /// of it: then its bytes are copied once, to there. It comes back as
+    /// [`MessageReceived::Kept`](crate::MessageReceived::Kept). Not asked for short messages.
+    fn keep(&self, _: Kind, _: &[u8]) -> Option<Kept> {
+        None
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -457,8 +469,10 @@ impl<A: App> Service<A> {
         self.telemetry.request_refused(status);
     }
 
-    pub(crate) fn message_received(&self) {
+    /// A message has come in on a WebSocket.
+    pub(crate) fn message_received(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
         self.telemetry.message_received();
+        if data.len() > SHORT { self.app.keep(kind, data) } else { None }
     }
 
     /// The `date` line for the moment `now`.

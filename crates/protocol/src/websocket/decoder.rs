@@ -81,6 +81,11 @@ impl Decoder {
         self.inflated
     }
 
+    /// How many bytes of the frame that is being read have not come.
+    pub fn missing(&self) -> usize {
+        self.payload.as_ref().map_or(0, |payload| payload.left)
+    }
+
     /// Takes the next event out of `input`, or as much as there is of it. What is not used has to
     /// come again, with more behind it; without progress (nothing used, no event) more has to come
     /// first. After an error there is nothing more to decode.

@@ -45,7 +45,16 @@ impl<T: Transport, A: App> Future for ConnectionTask<T, A> {
         }
         // After a panic tokio drops the task; it is not polled again.
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        ready!(connection.poll(cx));
+        let polled = connection.poll(cx);
+        if connection.has_long_message() {
+            // While it is in the processor's caches. Short messages are better run together: what
+            // is in the caches then is the code.
+            let service = Arc::clone(connection.service_arc());
+            drop(connection);
+            service.app.run_woken();
+            return polled;
+        }
+        ready!(polled);
         let Some(io) = connection.hand_over() else {
             return Poll::Ready(());
         };

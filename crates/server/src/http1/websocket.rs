@@ -15,8 +15,10 @@ use crate::service::{App, DrainPhase};
 use crate::transport::Transport;
 use crate::websocket::{End, Log, Pass, Session};
 
-/// What is read at once: a message of 64 KiB with its header, so that it comes whole.
-const MESSAGE_READ: usize = 64 * 1024 + 64;
+/// What is read at once where messages are small: a hundred of them.
+const SMALL_READ: usize = 4 * 1024;
+/// And where they are not: a message of 64 KiB with its header, so that it comes whole.
+const LARGE_READ: usize = 64 * 1024 + 64;
 /// What is read at once behind a frame that is not complete enough to begin with.
 const PARTIAL_READ: usize = 1024;
 
@@ -60,6 +62,11 @@ impl<T: Transport, A: App> Connection<T, A> {
         let session = Session::new(websocket, options, handshake.deflate, log, now);
         self.phase = Phase::WebSocket(Box::new(session));
         Progress::Again
+    }
+
+    /// Whether this is a WebSocket whose last message was a long one.
+    pub(super) fn has_long_message(&self) -> bool {
+        matches!(&self.phase, Phase::WebSocket(session) if session.expects_more_than(SMALL_READ))
     }
 
     pub(super) fn on_websocket(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
@@ -139,19 +146,10 @@ impl<T: Transport, A: App> Connection<T, A> {
             return Read::Nothing;
         }
         if self.read.is_empty() {
-            // On the stack: an idle connection holds no buffer, and what comes whole is not copied.
-            #[expect(clippy::large_stack_arrays, reason = "nothing is called that goes deep")]
-            let mut space = [const { MaybeUninit::uninit() }; MESSAGE_READ];
-            let mut buffer = ReadBuf::uninit(&mut space);
-            return match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
-                Poll::Pending => Read::Nothing,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    let used = self.feed_websocket(buffer.filled_mut());
-                    let rest = buffer.filled().get(used..).unwrap_or_default();
-                    self.read.extend_from_slice(rest);
-                    self.end_turn(pass)
-                }
-                Poll::Ready(_) => Read::Lost,
+            return if session.expects_more_than(SMALL_READ) {
+                self.read_messages::<LARGE_READ>(cx, pass)
+            } else {
+                self.read_messages::<SMALL_READ>(cx, pass)
             };
         }
         // The start of a header or of a control frame: whoever sends no more of it holds this.
@@ -171,13 +169,39 @@ impl<T: Transport, A: App> Connection<T, A> {
         Read::Some
     }
 
+    /// Reads to the stack: an idle connection holds no buffer, and what comes whole is not copied.
+    ///
+    /// A function of its own for each size: the compiler touches every page of a large array, used
+    /// or not.
+    #[inline(never)]
+    fn read_messages<const SIZE: usize>(
+        &mut self,
+        cx: &mut Context<'_>,
+        pass: Option<Pass>,
+    ) -> Read {
+        let mut space = [const { MaybeUninit::uninit() }; SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+            Poll::Pending => Read::Nothing,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                let used = self.feed_websocket(buffer.filled_mut());
+                let rest = buffer.filled().get(used..).unwrap_or_default();
+                self.read.extend_from_slice(rest);
+                self.end_turn(pass)
+            }
+            Poll::Ready(_) => Read::Lost,
+        }
+    }
+
     fn feed_websocket(&mut self, bytes: &mut [u8]) -> usize {
         let Phase::WebSocket(session) = &mut self.phase else {
             return bytes.len();
         };
         let service = &self.entry.service;
         let now = tokio::time::Instant::now;
-        session.feed_in_turns(bytes, &mut self.write, now, || service.message_received())
+        session.feed_in_turns(bytes, &mut self.write, now, |kind, data| {
+            service.message_received(kind, data)
+        })
     }
 
     /// Writes what the application has sent; see [`Connection::write_now`].
@@ -201,9 +225,6 @@ impl<T: Transport, A: App> Connection<T, A> {
             self.read = BytesMut::new();
         }
         self.write.shrink();
-        if let Phase::WebSocket(session) = &self.phase {
-            session.websocket.shrink();
-        }
     }
 
     fn lose_websocket(&mut self) -> Progress {

@@ -17,12 +17,12 @@ use std::time::Duration;
 use rsgi_protocol::websocket::close::{self, Close};
 use rsgi_protocol::websocket::deflate::Agreement;
 use rsgi_protocol::websocket::frame::{Coding, Opcode, encode_header};
-use rsgi_protocol::websocket::{Decoder, Event, WebSocketError};
+use rsgi_protocol::websocket::{Decoder, Event, Kind, WebSocketError};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::WebSocketOptions;
-use super::shared::{Taken, WebSocket};
+use super::shared::{Content, Kept, Taken, WebSocket};
 use super::turnstile::{self, Inflation, Pass, Turnstile};
 use crate::http1::write_queue::WriteQueue;
 
@@ -40,6 +40,8 @@ pub(crate) struct Session {
     decoder: Decoder,
     phase: Phase,
     ping: Ping,
+    /// How long the last message was.
+    last_length: usize,
     /// How many have been sent.
     pings: u32,
     interval: Option<Duration>,
@@ -98,6 +100,7 @@ impl Session {
             decoder: Decoder::new(options.max_size, deflate),
             phase: Phase::Open,
             ping: Ping::Off,
+            last_length: 0,
             pings: 0,
             interval: options.ping_interval,
             timeout: options.ping_timeout,
@@ -143,15 +146,21 @@ impl Session {
         }
     }
 
+    /// Whether the next message, or the rest of this one, is likely to be longer than `length`.
+    pub(crate) fn expects_more_than(&self, length: usize) -> bool {
+        self.last_length.max(self.decoder.missing()) > length
+    }
+
     /// Takes what has come from the client; what is to be answered at once goes to `out`. Returns
     /// how many bytes are used up; the rest has to come again with more behind it, once there is
-    /// room, or in the next turn ([`Self::end_turn`]). `on_message` is called for every message.
+    /// room, or in the next turn ([`Self::end_turn`]). `on_message` is called for every message, and
+    /// may keep it.
     pub(crate) fn feed_in_turns(
         &mut self,
         bytes: &mut [u8],
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(),
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
     ) -> usize {
         self.feed_up_to(INFLATED_IN_A_ROW, bytes, out, now, on_message)
     }
@@ -162,7 +171,7 @@ impl Session {
         bytes: &mut [u8],
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(),
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
     ) -> usize {
         self.feed_up_to(usize::MAX, bytes, out, now, on_message)
     }
@@ -173,12 +182,12 @@ impl Session {
         bytes: &mut [u8],
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(),
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
     ) -> usize {
         let mut used = 0;
         let inflated = self.decoder.inflated();
-        while self.wants_input()
-            && let Some(rest) = bytes.get_mut(used..).filter(|rest| !rest.is_empty())
+        while let Some(rest) = bytes.get_mut(used..).filter(|rest| !rest.is_empty())
+            && self.wants_input()
         {
             match self.decoder.decode(rest) {
                 Ok(decoded) if decoded.used == 0 => break,
@@ -223,18 +232,18 @@ impl Session {
         event: Event<'_>,
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(),
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
     ) {
         match event {
             Event::Message(kind, data) => {
-                on_message();
-                self.websocket.push(
-                    kind,
-                    match data {
-                        Cow::Borrowed(slice) => SmallVec::from_slice(slice),
-                        Cow::Owned(data) => SmallVec::from_vec(data),
-                    },
-                );
+                let length = data.len();
+                self.last_length = length;
+                let content = match (on_message(kind, &data), data) {
+                    (Some(object), _) => Content::Kept { object, length },
+                    (None, Cow::Borrowed(slice)) => Content::Bytes(SmallVec::from_slice(slice)),
+                    (None, Cow::Owned(data)) => Content::Bytes(SmallVec::from_vec(data)),
+                };
+                self.websocket.push(kind, content);
             }
             Event::Ping(payload) => {
                 if !matches!(self.phase, Phase::Closing { .. }) {

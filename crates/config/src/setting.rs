@@ -108,6 +108,8 @@ pub(crate) enum Group {
     Binding,
     /// Processes.
     Workers,
+    /// Restarting when files change.
+    Reload,
     /// Connections, requests, responses.
     Http,
     /// Encrypted connections.
@@ -124,10 +126,11 @@ pub(crate) enum Group {
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 8] = [
+    pub(crate) const SHOWN: [Self; 9] = [
         Self::Application,
         Self::Binding,
         Self::Workers,
+        Self::Reload,
         Self::Http,
         Self::Tls,
         Self::WebSocket,
@@ -141,6 +144,7 @@ impl Group {
             Self::Application => "Application",
             Self::Binding => "Addresses",
             Self::Workers => "Workers",
+            Self::Reload => "Development",
             Self::Http => "HTTP",
             Self::Tls => "TLS",
             Self::WebSocket => "WebSocket",

@@ -18,16 +18,18 @@ use tokio::time::Instant;
 
 pub use self::options::{MEMORY_INTERVAL, SupervisorOptions, Updates};
 use self::options::{Sampling, policy_settings, scale, slots_for};
+pub use self::workers::STAND_IN;
 use self::workers::{Running, event_of, process_state};
 pub(crate) use self::workers::{exit_of, last_reports, poll_control};
 use crate::admin::Admin;
 use crate::capacity::{self, Choice, Sizes};
+use crate::changes::Changes;
 use crate::control::{Report, ToWorker};
 use crate::exit;
 use crate::hooks::Hooks;
 use crate::memory::{self, Cgroup, OomWatch};
 use crate::on_start::OnStart;
-use crate::policy::{Action, Event, KILL_MARGIN, Pid, Policy};
+use crate::policy::{Action, Event, KILL_MARGIN, Notice, Pid, Policy};
 use crate::preload::{Failure, Gift, News, Preload};
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
 use crate::service_manager::{Limits, ServiceManager};
@@ -73,10 +75,13 @@ fn start(
         // Before anything slow: from here on no signal is lost or deadly.
         let signals = Signals::install()?;
         info!(target: LOG, "Started parent process [{}]", std::process::id());
+        // Before any worker reads a file.
+        let changes = options.reload.as_ref().map(Changes::watch).transpose();
+        let changes = changes.map_err(io::Error::other)?;
         let updates = options.updates.take();
         let supervisor = Supervisor::new(options, listeners, updates.as_ref())?;
         let _admin = Admin::start(admin, &supervisor.status)?;
-        Ok(supervisor.serve(signals, updates).await)
+        Ok(supervisor.serve(Sources { signals, updates, changes }).await)
     })
 }
 
@@ -107,6 +112,14 @@ struct Supervisor {
     preload: Option<Preload>,
     /// To be settled by the first worker's size.
     choice: Option<Choice>,
+}
+
+/// Where events come from, beside the workers and time.
+#[derive(Debug)]
+struct Sources {
+    signals: Signals,
+    updates: Option<Updates>,
+    changes: Option<Changes>,
 }
 
 impl Supervisor {
@@ -160,10 +173,9 @@ impl Supervisor {
         })
     }
 
-    async fn serve(mut self, mut signals: Signals, mut updates: Option<Updates>) -> u8 {
+    async fn serve(mut self, mut sources: Sources) -> u8 {
         if let Some(on_start) = self.on_start.take()
-            && let Err(code) =
-                on_start.run(&self.scoreboard, self.settings.file(), &mut signals).await
+            && let Err(code) = self.prepare(&on_start, &mut sources).await
         {
             return code;
         }
@@ -178,7 +190,28 @@ impl Supervisor {
                 }
                 return code;
             }
-            outcome = self.turn(&mut signals, &mut updates).await;
+            outcome = self.turn(&mut sources).await;
+        }
+    }
+
+    /// Runs what comes before the first worker; in development again and again, until it succeeds.
+    async fn prepare(&self, on_start: &OnStart, sources: &mut Sources) -> Result<(), u8> {
+        loop {
+            let signals = &mut sources.signals;
+            let ended = on_start.run(&self.scoreboard, self.settings.file(), signals).await;
+            let Some(changes) = sources.changes.as_mut().filter(|_| ended == Err(exit::STARTUP))
+            else {
+                return ended;
+            };
+            warn!(target: LOG, "Running it again when a file changes");
+            tokio::select! {
+                biased;
+                () = sources.signals.requests.end() => return Err(exit::CLEAN),
+                files = changes.next() => {
+                    let notice = Notice::Changed { files };
+                    log!(target: LOG, notice.level(), "{notice}");
+                }
+            }
         }
     }
 
@@ -186,7 +219,8 @@ impl Supervisor {
     ///
     /// Requests come first: a signal to the whole process group also ends the workers, and their
     /// deaths must be seen as part of the stop. Reports come before deaths: they are the cause.
-    async fn turn(&mut self, signals: &mut Signals, updates: &mut Option<Updates>) -> Option<u8> {
+    async fn turn(&mut self, sources: &mut Sources) -> Option<u8> {
+        let Sources { signals, updates, changes } = sources;
         let keep_alive = self.service_manager.as_ref().and_then(ServiceManager::next_keep_alive);
         let next_look = self.silence.next_look();
         let of_policy = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
@@ -195,12 +229,18 @@ impl Supervisor {
         let sample_at = self.sampling.map(|sampling| sampling.next);
         tokio::select! {
             biased;
-            request = signals.requests.next() => self.request(request),
+            request = signals.requests.next() => {
+                if let (Request::Reload, Some(changes)) = (request, changes) {
+                    changes.forget();
+                }
+                self.request(request)
+            }
             (pid, report) = std::future::poll_fn(|cx| self.poll_report(cx)) => {
                 self.report(pid, report)
             }
             () = signals.children.changed() => self.reap(),
             added = next_update(updates) => self.update(added),
+            files = next_change(changes.as_mut()) => self.handle(Event::FilesChanged { files }),
             () = sleep_until(deadline) => self.tick(),
             () = sleep_until(keep_alive) => {
                 self.service_manager.as_mut().map(ServiceManager::keep_alive);
@@ -363,6 +403,9 @@ impl Supervisor {
                     Action::Spawn { slot, index, generation } => {
                         events.extend(self.spawn(Place { slot, index }, generation));
                     }
+                    Action::StandIn { slot, index, generation, why } => {
+                        events.extend(self.stand_in(Place { slot, index }, generation, &why));
+                    }
                     Action::Announce { pid } => self.order(pid, &ToWorker::Announce),
                     Action::MeasureMemory { pid } => {
                         let memory = memory::measure(self.cgroup.as_ref(), pid);
@@ -463,6 +506,14 @@ impl Supervisor {
         for listener in &self.listeners {
             info!(target: LOG, "rsgi running on {} (Press CTRL+C to quit)", listener.address);
         }
+    }
+}
+
+/// The files that have changed. Cancel-safe.
+async fn next_change(changes: Option<&mut Changes>) -> Vec<String> {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use log::info;
-use rsgi_config::{MemoryLimit, WorkerCount};
+use rsgi_config::{MemoryLimit, ReloadOptions, WorkerCount};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -51,6 +51,8 @@ pub struct SupervisorOptions {
     pub memory_interval: Duration,
     /// A worker that has served for longer is replaced.
     pub workers_lifetime: Option<Duration>,
+    /// Whether, and where, changed files restart the workers. Of a reload's options it is not used.
+    pub reload: Option<ReloadOptions>,
     /// What the program around knows.
     pub hooks: Hooks,
 }
@@ -99,6 +101,7 @@ pub(super) fn policy_settings(
         startup: options.timeout_worker_startup,
         max_rss,
         lifetime: options.workers_lifetime,
+        development: options.reload.is_some(),
         seed: monotonic_ns() ^ u64::from(std::process::id()),
     }
 }

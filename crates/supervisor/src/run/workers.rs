@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use log::{debug, error, warn};
 use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
+use serde_json::json;
 use tokio::io::unix::AsyncFd;
 
 use super::{LOG, Supervisor};
@@ -13,8 +14,12 @@ use crate::control::{FromWorker, Report, SupervisorControl, ToWorker};
 use crate::policy::{Event, Exit, Pid, Reason};
 use crate::preload::Failure;
 use crate::scoreboard::Phase;
+use crate::settings::Settings;
 use crate::spawn::{self, Place, Spawned};
 use crate::sys::descriptor::watch;
+
+/// The key of what a stand-in is told, beside the settings.
+pub const STAND_IN: &str = "stand_in";
 
 /// A worker that exists and has not been reaped, so its number cannot mean another process.
 #[derive(Debug)]
@@ -46,13 +51,32 @@ impl Supervisor {
         }
     }
 
+    /// Starts a worker that knows why the application cannot be served.
+    pub(super) fn stand_in(&mut self, place: Place, generation: u32, why: &str) -> Vec<Event> {
+        let slot = place.slot;
+        self.scoreboard.slot(slot).assign(generation);
+        let spawned = self.settings.renewed(&json!({ STAND_IN: why })).and_then(|settings| {
+            let spawned = spawn::spawn(&self.command, &self.listeners, &self.scoreboard, place)?;
+            Ok((settings, spawned))
+        });
+        match spawned {
+            Ok((settings, spawned)) => {
+                tell(&spawned, &settings);
+                vec![self.adopt(slot, spawned)]
+            }
+            Err(error) => vec![self.spawn_failed(Failure { slot, message: error.to_string() })],
+        }
+    }
+
     pub(super) fn spawned(&mut self, slot: usize, spawned: Spawned) -> Event {
+        tell(&spawned, &self.settings);
+        self.adopt(slot, spawned)
+    }
+
+    /// Listens to a new worker from now on.
+    fn adopt(&mut self, slot: usize, spawned: Spawned) -> Event {
         let Spawned { pid, control } = spawned;
         self.scoreboard.slot(slot).set_pid(pid);
-        // What fails from here on shows in the worker, which gives up without its settings.
-        if let Err(error) = control.send_setup(self.settings.file()) {
-            warn!(target: LOG, "Cannot send the settings to worker [{pid}]: {error}");
-        }
         let control = watch(control)
             .inspect_err(|error| error!(target: LOG, "Cannot listen to worker [{pid}]: {error}"))
             .ok();
@@ -137,6 +161,14 @@ impl Supervisor {
         self.status.retire(worker.index, slot);
         slot.release();
         outcome.or(self.handle(Event::WorkerExited { pid, exit }))
+    }
+}
+
+/// Tells a new worker its settings. What fails from here on shows in the worker, which gives up
+/// without them.
+fn tell(worker: &Spawned, settings: &Settings) {
+    if let Err(error) = worker.control.send_setup(settings.file()) {
+        warn!(target: LOG, "Cannot send the settings to worker [{}]: {error}", worker.pid);
     }
 }
 

@@ -144,6 +144,9 @@ pub struct Options {
     pub server_field: Vec<u8>,
     /// The user's own fields for every response, as whole lines.
     pub extra_fields: Vec<u8>,
+    /// Whether somebody waits for a drain's end (`--reload`): connections without a request close at
+    /// once, and a response that has begun is cut where it would be asked to end.
+    pub is_hasty: bool,
 }
 
 /// How long a connection without a request stays open once a drain has begun: its next request may
@@ -241,7 +244,12 @@ impl<A: App> Service<A> {
 
     /// Until when a connection without a request may stay; `None` while serving.
     pub(crate) fn idle_until(&self) -> Option<Instant> {
-        self.draining_since.get().and_then(|since| since.checked_add(DRAIN_PATIENCE))
+        self.draining_since.get().and_then(|since| since.checked_add(self.patience()))
+    }
+
+    /// How long a connection without a request stays once a drain has begun.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.options.is_hasty { Duration::ZERO } else { DRAIN_PATIENCE }
     }
 
     /// Waits until no connection is open.

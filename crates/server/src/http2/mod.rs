@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use self::stream::{Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer};
 use crate::deadline::Deadline;
 use crate::exchange::{Exchange, RequestLine};
-use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
 use crate::transport::{Rewound, Transport};
 
 /// Streams that a client may have open at one time.
@@ -173,7 +173,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         if self.abandoned.len() >= ABANDONED {
             self.abandoned.retain(|exchange| exchange.outcome().is_none());
         }
-        let is_late = |since| now.saturating_duration_since(since) > DRAIN_PATIENCE;
+        let is_late = |since| now.saturating_duration_since(since) > self.service.patience();
         self.abandoned.len() >= ABANDONED || self.leaving.is_some_and(is_late)
     }
 
@@ -284,7 +284,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             let written = self.written.load(Ordering::Relaxed);
             (WaitsFor::Reader { written }, Some(STALL_TIMEOUT))
         } else if self.leaving.is_some() {
-            (WaitsFor::Leave, Some(DRAIN_PATIENCE))
+            (WaitsFor::Leave, Some(self.service.patience()))
         } else {
             (WaitsFor::Request, Some(self.service.options.keep_alive_timeout))
         };

@@ -24,7 +24,7 @@ def keep_fresh_sources_uncached() -> None:
 
     def set_data(loader: SourceFileLoader, path: str, data: bytes, *, _mode: int = 0o666) -> None:
         if not _is_of_fresh_source(data):
-            write(loader, path, data, _mode=_mode)  # type: ignore[call-arg]
+            write(loader, path, data, _mode=_mode)
 
     SourceFileLoader.set_data = set_data  # type: ignore[method-assign,assignment]
 
@@ -32,5 +32,7 @@ def keep_fresh_sources_uncached() -> None:
 def _is_of_fresh_source(data: bytes) -> bool:
     if len(data) < _HEADER.size:
         return False
+    flags: int
+    modified: int
     _magic, flags, modified = _HEADER.unpack_from(data)
     return flags == 0 and time.time() - modified < RESOLUTION

@@ -333,8 +333,9 @@ mod tests {
     #[test]
     fn what_cannot_change_is_named_and_set_back() {
         let first = config("m:a --port 1 --workers 2");
-        let table: [(&str, &[&str]); 6] = [
+        let table: [(&str, &[&str]); 7] = [
             ("m:a --port 1 --workers 3", &[]),
+            ("m:a --port 1 --reload", &["what is watched (--reload, --reload-...)"]),
             ("m:a --port 2", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
             ("m:a --port 1 --backlog 7", &["--backlog"]),
             ("m:a", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
@@ -353,6 +354,33 @@ mod tests {
             assert_eq!(renewed.bind, first.bind, "{line}");
             assert_eq!(renewed.tls, first.tls, "{line}");
         }
+    }
+
+    #[test]
+    fn in_development_nobody_is_waited_for_and_nothing_is_preloaded() {
+        let mut production = config("m:a --preload --shutdown-delay 5");
+        let before = production.clone();
+        assert_eq!(settle_for_development(&mut production), [""; 0]);
+        assert_eq!(production, before);
+        let mut useless = config("m:a --reload-dir src");
+        assert_eq!(settle_for_development(&mut useless).len(), 1);
+
+        let mut development = config("m:a --reload --preload --shutdown-delay 5 --reload-dir src");
+        assert_eq!(settle_for_development(&mut development).len(), 1, "--preload");
+        let workers = &development.workers;
+        assert!(!workers.preload);
+        assert_eq!(workers.shutdown_delay, Duration::ZERO);
+        assert_eq!(workers.timeout_graceful_shutdown, DEVELOPMENT_GRACE);
+        assert_eq!(workers.timeout_stream_shutdown, Some(Duration::ZERO));
+        assert_eq!(development.reload.directories, [PathBuf::from("src")]);
+        let once = development.clone();
+        assert_eq!(settle_for_development(&mut development), [""; 0], "nothing is left to say");
+        assert_eq!(development, once);
+
+        let mut quick = config("m:a --reload --timeout-graceful-shutdown 0.2 --app-dir /");
+        settle_for_development(&mut quick);
+        assert_eq!(quick.workers.timeout_graceful_shutdown, Duration::from_millis(200));
+        assert_eq!(quick.reload.directories, [PathBuf::from("."), PathBuf::from("/")]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod deadlines;
 mod disconnects;
 mod drain;
 mod expectation;
+mod haste;
 mod refusals;
 mod responses;
 mod reuse;

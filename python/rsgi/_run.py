@@ -24,7 +24,7 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
     several = _asks_for_several(settings.get("workers"))
     reloads = asks_for_reload(settings)
     if isinstance(app, str) and (several or reloads):
-        status = supervise_keywords({"app": app, **settings}, worker_command())
+        status = _supervise({"app": app, **settings})
     elif several:
         raise ValueError('several workers need an import string: rsgi.run("module:app", workers=2)')
     elif reloads:
@@ -47,6 +47,21 @@ def asks_for_reload(settings: dict[str, Any]) -> bool:
     if isinstance(switch, str):
         return switch.lower() in {"true", "t", "yes", "y", "on", "1"}
     return bool(switch)
+
+
+def _supervise(settings: dict[str, Any]) -> int:
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        return supervise_keywords(settings, worker_command())
+    # As in the command: Python's own handler would raise KeyboardInterrupt after everything has
+    # been stopped in order.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return supervise_keywords(settings, worker_command())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:

@@ -50,8 +50,8 @@ pub(super) struct Seen {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     File(PathBuf, Sign),
-    /// A directory has come or gone.
-    Directory,
+    /// This directory has come or gone; what is watched under its name may be another one.
+    Directory(PathBuf),
 }
 
 impl Events {
@@ -132,26 +132,27 @@ fn read(
             continue;
         }
         let file = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-        let path = by_number.get(&event.wd()).zip(file).map(|(path, file)| path.join(file));
+        let Some(directory) = by_number.get(&event.wd()) else { continue };
+        let path = file.map_or_else(|| directory.clone(), |file| directory.join(file));
         seen.found.extend(found(flags, path));
     }
 }
 
-fn found(flags: ReadFlags, path: Option<PathBuf>) -> Option<Found> {
+fn found(flags: ReadFlags, path: PathBuf) -> Option<Found> {
     let comes_or_goes =
         ReadFlags::CREATE | ReadFlags::DELETE | ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
     if flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF) {
-        return Some(Found::Directory);
+        return Some(Found::Directory(path));
     }
     if flags.contains(ReadFlags::ISDIR) {
-        return flags.intersects(comes_or_goes).then_some(Found::Directory);
+        return flags.intersects(comes_or_goes).then_some(Found::Directory(path));
     }
     let sign = if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
         Sign::Whole
     } else {
         Sign::Unfinished
     };
-    path.map(|path| Found::File(path, sign))
+    Some(Found::File(path, sign))
 }
 
 #[cfg(test)]
@@ -169,14 +170,14 @@ mod tests {
             (ReadFlags::CREATE, file(Sign::Unfinished)),
             (ReadFlags::DELETE, file(Sign::Unfinished)),
             (ReadFlags::MOVED_FROM, file(Sign::Unfinished)),
-            (ReadFlags::CREATE | directory, Some(Found::Directory)),
-            (ReadFlags::MOVED_FROM | directory, Some(Found::Directory)),
-            (ReadFlags::DELETE_SELF, Some(Found::Directory)),
-            (ReadFlags::MOVE_SELF, Some(Found::Directory)),
+            (ReadFlags::MODIFY | directory, None),
+            (ReadFlags::CREATE | directory, Some(Found::Directory("/x".into()))),
+            (ReadFlags::MOVED_FROM | directory, Some(Found::Directory("/x".into()))),
+            (ReadFlags::DELETE_SELF, Some(Found::Directory("/x".into()))),
+            (ReadFlags::MOVE_SELF, Some(Found::Directory("/x".into()))),
         ];
         for (flags, expected) in table {
-            assert_eq!(found(flags, Some("/x".into())), expected, "{flags:?}");
+            assert_eq!(found(flags, "/x".into()), expected, "{flags:?}");
         }
-        assert_eq!(found(ReadFlags::MODIFY, None), None, "of a directory that is not known");
     }
 }

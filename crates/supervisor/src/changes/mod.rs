@@ -24,6 +24,7 @@ mod tree;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -143,7 +144,8 @@ impl Changes {
                     self.burst.note(path, sign, now);
                 }
                 Found::File(..) => {}
-                Found::Directory => {
+                Found::Directory(path) => {
+                    self.lose(&path);
                     self.walk_at.get_or_insert(now + SETTLING);
                 }
             }
@@ -169,12 +171,8 @@ impl Changes {
                 self.walk_at = Some(soon);
             }
         }
-        for gone in self.directories.difference(&there) {
-            self.looks.remove(gone);
-            if let Some(events) = &mut self.events {
-                events.remove(gone);
-            }
-        }
+        let gone: Vec<PathBuf> = self.directories.difference(&there).cloned().collect();
+        gone.iter().for_each(|directory| self.lose(directory));
         let new: Vec<PathBuf> = there.difference(&self.directories).cloned().collect();
         self.directories = there;
         for directory in new {
@@ -191,6 +189,22 @@ impl Changes {
         } else {
             self.look_at.or(Some(Instant::now() + self.interval))
         };
+    }
+
+    /// Stops watching a directory and what is in it. If it is still there, or another of its name, the
+    /// next walk begins anew with it.
+    fn lose(&mut self, directory: &Path) {
+        let from = (Bound::Included(directory), Bound::Unbounded);
+        let inside = self.directories.range::<Path, _>(from);
+        let gone: Vec<PathBuf> =
+            inside.take_while(|path| path.starts_with(directory)).cloned().collect();
+        for directory in gone {
+            self.directories.remove(&directory);
+            self.looks.remove(&directory);
+            if let Some(events) = &mut self.events {
+                events.remove(&directory);
+            }
+        }
     }
 
     fn add(&mut self, directory: &Path) {

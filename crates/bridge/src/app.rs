@@ -76,7 +76,8 @@ impl App for PyApp {
     type Connection = Option<ConnectionScope>;
 
     fn connect(&self, peer: &ConnectionInfo) -> Self::Connection {
-        Python::attach(|py| ConnectionScope::new(py, peer).map_err(report).ok())
+        let template = self.template.get()?;
+        Python::attach(|py| template.of_connection(py, peer).map_err(report).ok())
     }
 
     fn call(&self, connection: &Self::Connection, request: &Request<'_>, exchange: &Arc<Exchange>) {

@@ -8,6 +8,8 @@ use rsgi_config::{Launch, LoadError, Loaded, Surroundings, load};
 
 use crate::support::Directory;
 
+const SERVERS: [&str; 5] = ["rsgi", "uvicorn", "gunicorn", "hypercorn", "granian"];
+
 /// The two cells of every row of the guide's tables whose first heading is `heading`.
 fn rows(guide: &str, heading: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides");
@@ -41,10 +43,7 @@ fn run(command: &str) -> Result<Loaded, LoadError> {
         words.next();
     }
     let server = words.next();
-    assert!(
-        server.is_some_and(|name| ["rsgi", "uvicorn", "gunicorn"].contains(&name)),
-        "{command}"
-    );
+    assert!(server.is_some_and(|name| SERVERS.contains(&name)), "{command}");
     load(words.map(Into::into), &surroundings)
 }
 
@@ -76,6 +75,16 @@ fn commands_of_uvicorn_are_what_their_guide_says() {
 #[test]
 fn commands_of_gunicorn_are_what_their_guide_says() {
     check_commands("from-gunicorn.md", "gunicorn");
+}
+
+#[test]
+fn commands_of_hypercorn_are_what_their_guide_says() {
+    check_commands("from-hypercorn.md", "hypercorn");
+}
+
+#[test]
+fn commands_of_granian_are_what_their_guide_says() {
+    check_commands("from-granian.md", "granian");
 }
 
 #[test]

@@ -172,7 +172,9 @@ impl Changes {
             }
         }
         let gone: Vec<PathBuf> = self.directories.difference(&there).cloned().collect();
-        gone.iter().for_each(|directory| self.lose(directory));
+        for directory in &gone {
+            self.lose(directory);
+        }
         let new: Vec<PathBuf> = there.difference(&self.directories).cloned().collect();
         self.directories = there;
         for directory in new {

@@ -16,7 +16,7 @@ async fn idle_connections_close_soon() {
     stage.advance(DrainPhase::Draining);
     new.is_closed().await;
     used.is_closed().await;
-    assert_eq!(start.elapsed().as_millis(), HASTY_PATIENCE.as_millis());
+    assert!(start.elapsed() < 2 * HASTY_PATIENCE);
     stage.settle().await;
 }
 

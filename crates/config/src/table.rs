@@ -11,8 +11,8 @@ use crate::completions::SHELLS;
 use crate::draft::StreamShutdown;
 use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    Account, ByteSize, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, Ws, parse_fd,
-    parse_host, parse_port, unix_path,
+    Account, ByteSize, HttpVersions, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, Ws,
+    parse_fd, parse_host, parse_port, unix_path,
 };
 use crate::{tls, values};
 
@@ -494,6 +494,17 @@ pub(crate) static SETTINGS: &[Setting] = &[
         doc: "By default only on file systems whose changes the kernel does not report, because they are made elsewhere: NFS, SMB, \
               9p, FUSE and virtiofs, as in Docker Desktop, virtual machines and WSL.",
         read: |draft, text| store(&mut draft.config.reload.poll, values::polling(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "http",
+        placeholder: "VERSION",
+        default: "auto",
+        group: Group::Http,
+        help: "versions of HTTP to speak: auto, 1, 2",
+        doc: "With `auto`, HTTP/1.1 and HTTP/2 on the same port: by ALPN where it is encrypted, by prior knowledge \
+              elsewhere. uvicorn's names of parsers (`h11`, `httptools`, `zttp`) are the same as `auto`.",
+        read: |draft, text| store(&mut draft.config.http.versions, text.parse::<HttpVersions>()),
         ..Setting::ROW
     },
     Setting {

@@ -22,6 +22,10 @@ def main(passed: str) -> int:
     """Run the function and return the exit status."""
     _handle_stops(_interrupt)
     worker = Worker.inherited(passed)
+    if worker.reload:
+        from rsgi._bytecode import keep_fresh_sources_uncached
+
+        keep_fresh_sources_uncached()
     try:
         run_function(worker.on_start or "", worker.app_dir)
     except ApplicationError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from rsgi._event_loop import EventLoop, new_event_loop
 from rsgi._importer import ApplicationError, check, load
 from rsgi._native import Worker, check_keywords
+from rsgi._run import asks_for_reload
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,6 +32,10 @@ class Config:
         if int(settings.get("workers") or 1) > 1:
             raise ValueError(
                 'a program serves with one worker; several need rsgi.run("module:app", workers=2)'
+            )
+        if asks_for_reload(settings):
+            raise ValueError(
+                'a program cannot restart itself; use rsgi.run("module:app", reload=True)'
             )
         self._app = app
         self._settings = dict(settings)

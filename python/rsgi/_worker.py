@@ -43,6 +43,14 @@ def main() -> int:
     from rsgi._importer import ApplicationError, load
     from rsgi._serving import EXIT_GRACE, serve
 
+    if worker.stand_in is not None:
+        from rsgi._stand_in import StandIn
+
+        return serve(worker, StandIn(worker.stand_in), EXIT_GRACE)
+    if worker.reload:
+        from rsgi._bytecode import keep_fresh_sources_uncached
+
+        keep_fresh_sources_uncached()
     try:
         application = load(worker.target or "", factory=worker.factory, app_dir=worker.app_dir)
     except ApplicationError as error:

@@ -46,6 +46,8 @@ struct State {
     startup: Option<StartupOutcome>,
     shutdown: Option<ShutdownOutcome>,
     is_over: bool,
+    /// Of the exception that was a failure.
+    traceback: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,7 @@ impl LifespanRun {
                     startup: None,
                     shutdown: None,
                     is_over: false,
+                    traceback: None,
                 }),
                 changed: Notify::new(),
                 reactor,
@@ -98,6 +101,11 @@ impl LifespanRun {
             Ok(())
         })?;
         Ok(self.channel.wait(|state| state.startup.clone()).await)
+    }
+
+    /// The traceback of the exception that was a failure, once.
+    pub(crate) fn take_traceback(&self) -> Option<String> {
+        self.channel.lock().traceback.take()
     }
 
     /// Ends an application that does not answer.
@@ -230,7 +238,7 @@ impl OnEnd for LifespanEnd {
         if let (Some(outcome), End::Raised(error)) = (&outcome, &end) {
             let error = error.value(py);
             if is_failure(outcome) {
-                log::error!("Exception in 'lifespan' protocol\n{}", errors::format(error));
+                state.traceback = Some(errors::format(error));
             } else {
                 // Most applications that do not know lifespan raise on its scope type: their way of
                 // saying so.
@@ -252,7 +260,7 @@ fn is_failure(outcome: &LifespanOutcome) -> bool {
     )
 }
 
-/// What the log says about a failure, beside an exception that has been logged.
+/// What the log says about a failure, beside an exception.
 pub(crate) fn describe(failure: &LifespanFailure) -> Option<&str> {
     match failure {
         LifespanFailure::Reported(message) if message.is_empty() => None,

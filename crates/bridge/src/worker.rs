@@ -26,7 +26,7 @@ use rsgi_server::{
     AccessLog, DrainPhase, Listener, Opening, ProxyProtocol, Service, accept_connections,
 };
 use rsgi_supervisor::{
-    Inherited, Order, Phase, Scoreboard, Version, WorkerControl, bind_all, exit,
+    Inherited, Order, Phase, STAND_IN, Scoreboard, Version, WorkerControl, bind_all, exit,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -46,6 +46,12 @@ use crate::{errors, keywords, logging, tls};
 /// How long cancelled tasks may take to clean up before their connections are cut.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 
+/// In development: how long tasks without a connection may take to end by themselves.
+const COURTESY: Duration = Duration::from_millis(50);
+
+/// In development: how long a new worker waits for the old ones to end. They have a second.
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(3);
+
 /// The key of the worker's number in the lifespan's state.
 const WORKER_INDEX: &str = "rsgi.worker_index";
 
@@ -62,6 +68,8 @@ pub struct Worker {
     tls: Option<Arc<Tls>>,
     control: Arc<Control>,
     dumps: DumpRequests,
+    /// Why the application cannot be served, and this worker is there in its place.
+    stand_in: Option<String>,
 }
 
 /// What a worker serves on.
@@ -149,6 +157,10 @@ impl Worker {
             log::warn!("{notice}");
         }
         let workers = &loaded.config.workers;
+        if loaded.config.reload.is_on {
+            let hint = "reload needs an import string: rsgi.run(\"module:app\", reload=True)";
+            return Err(PyValueError::new_err(hint));
+        }
         if workers.pid.is_some() || workers.user.is_some() || workers.group.is_some() {
             let hint = "pid, user and group are the supervisor's: use the command, or an import string and several workers";
             return Err(PyValueError::new_err(hint));
@@ -172,6 +184,7 @@ impl Worker {
             })),
             control: Control::new(None, 0),
             dumps: DumpRequests::listen_if_free(settings.py())?,
+            stand_in: None,
         })
     }
 
@@ -191,6 +204,18 @@ impl Worker {
     #[getter]
     fn app_dir(&self) -> &str {
         &self.config.app.app_dir
+    }
+
+    /// Why the application does not start, if this worker is to say so in its place.
+    #[getter]
+    fn stand_in(&self) -> Option<&str> {
+        self.stand_in.as_deref()
+    }
+
+    /// Whether changed files restart the worker.
+    #[getter]
+    fn reload(&self) -> bool {
+        self.config.reload.is_on
     }
 
     /// What runs once before any worker, as `module:function`.
@@ -350,6 +375,7 @@ impl Worker {
             setup => setup?,
         };
         let broken = |error: serde_json::Error| PyRuntimeError::new_err(error.to_string());
+        let stand_in = setup.get(STAND_IN).and_then(|why| why.as_str()).map(str::to_owned);
         let tls = tls::State::from_setup(&setup).map_err(broken)?;
         let config: Config = serde_json::from_value(setup).map_err(broken)?;
         logging::install(&config.log)?;
@@ -360,6 +386,7 @@ impl Worker {
             tls: tls.map(Arc::new),
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             dumps: DumpRequests::listen(),
+            stand_in,
             control: Control::new(Some(control), index),
         }))
     }
@@ -501,6 +528,10 @@ impl Run {
         if self.lifespan.is_on() {
             log::info!("Waiting for application startup.");
         }
+        if self.config.reload.is_on {
+            // What it holds, a port or a file, is free before it is wanted again.
+            self.board.predecessors_gone(PREDECESSOR_LIMIT).await;
+        }
         let state = Python::attach(|py| initial_state(py, self.control.index));
         let startup = async {
             let state = state?;
@@ -533,7 +564,8 @@ impl Run {
             }
             Ok(StartupOutcome::Unsupported) => {}
             Ok(StartupOutcome::Failed(failure)) => {
-                self.fail(describe(&failure));
+                let raised = self.exception();
+                self.fail(describe(&failure).or(raised.as_deref()));
                 return false;
             }
             Err(error) => {
@@ -547,8 +579,15 @@ impl Run {
         true
     }
 
+    /// What the application's lifespan raised, as the log has it.
+    fn exception(&self) -> Option<String> {
+        let traceback = self.lifespan.take_traceback()?;
+        Some(format!("Exception in 'lifespan' protocol\n{traceback}"))
+    }
+
     fn fail(&self, message: Option<&str>) {
-        if let Some(message) = message {
+        // In development the supervisor says it, and a browser.
+        if let Some(message) = message.filter(|_| !self.config.reload.is_on) {
             log::error!("{message}");
         }
         let last = "Application startup failed. Exiting.";
@@ -663,7 +702,11 @@ impl Run {
         }
         let emptied = async {
             self.service.emptied().await;
-            if self.service.app.tasks.count() > 0 {
+            if self.config.reload.is_on {
+                // Nobody waits for what they still do.
+                let _ = timeout(COURTESY, self.service.app.tasks.emptied()).await;
+                Python::attach(|py| self.service.app.tasks.cancel_all(py));
+            } else if self.service.app.tasks.count() > 0 {
                 log::info!("Waiting for background tasks to complete. (CTRL+C to force quit)");
             }
             self.service.app.tasks.emptied().await;
@@ -719,7 +762,8 @@ impl Run {
         };
         match outcome {
             Some(ShutdownOutcome::Failed(failure)) => {
-                if let Some(message) = describe(&failure) {
+                let raised = self.exception();
+                if let Some(message) = describe(&failure).or(raised.as_deref()) {
                     log::error!("{message}");
                 }
                 log::error!("Application shutdown failed. Exiting.");

@@ -36,8 +36,8 @@ pub use live::{LiveRequest, LiveRequests};
 pub use proxy_protocol::ProxyProtocol;
 pub use redirect::Redirect;
 pub use service::{
-    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Overload, Request,
-    Service, Telemetry, Versions,
+    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, HASTY_PATIENCE, NoTelemetry, Options,
+    Overload, Request, Service, Telemetry, Versions,
 };
 pub use transport::Transport;
 pub use websocket::{Kept, MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -219,6 +219,7 @@ impl Stage {
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
+            is_hasty: false,
         };
         let (tx, calls) = mpsc::channel(16);
         let books = Arc::new(Books::default());

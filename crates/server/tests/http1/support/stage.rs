@@ -70,6 +70,7 @@ impl Stage {
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
+            is_hasty: false,
         };
         change(&mut options);
         let books = Arc::new(Books::default());

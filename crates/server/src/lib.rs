@@ -14,6 +14,7 @@ mod exchange;
 mod http1;
 mod http2;
 mod live;
+mod log_output;
 mod metered;
 mod redirect;
 mod rejection;
@@ -23,10 +24,14 @@ mod transport;
 mod websocket;
 
 pub use accept::{Listener, accept_connections, serve};
-pub use access_log::AccessLog;
+pub use access_log::{
+    AccessLog, AccessLogOptions, AccessRecord, Atom, Conversion, Format, Number, Output, Pattern,
+    PatternPart, Records, TextStyle, access_file, access_stream,
+};
 pub use deadline::Deadline;
-pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
+pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, SendError};
 pub use live::{LiveRequest, LiveRequests};
+pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escaped};
 pub use redirect::Redirect;
 pub use service::{
     App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Service,

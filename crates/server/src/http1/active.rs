@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::write_queue::WriteQueue;
 use super::{Close, DISCARD_LIMIT};
+use crate::access_log::{Ended, Entry, Subject};
 use crate::deadline::Clock;
-use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
+use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd};
 use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
 use crate::websocket::WebSocket;
@@ -34,7 +35,8 @@ pub(super) struct Active {
     response: Response,
     status: u16,
     started: Instant,
-    line: Option<RequestLine>,
+    sent: u64,
+    entry: Option<Box<Entry>>,
     live: LiveKey,
     registration: Registration,
     upgrade: Option<Box<Upgrade>>,
@@ -94,8 +96,8 @@ enum Registration {
 pub(super) enum Refusal {
     /// It breaks the rules.
     Invalid(RequestError),
-    /// The concurrency limit is reached; the line is for the access log.
-    Busy(Option<RequestLine>),
+    /// The concurrency limit is reached; the entry is for the access log.
+    Busy(Option<Box<Entry>>),
 }
 
 /// What came of looking at the application's side.
@@ -123,7 +125,7 @@ impl Active {
             return Err(Refusal::Invalid(RequestError::BodyTooLarge));
         }
         if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
-            return Err(Refusal::Busy(logged_line(service, head)));
+            return Err(Refusal::Busy(entry(service, head)));
         }
         let expectation =
             if head.expects_continue { Expectation::Unanswered } else { Expectation::None };
@@ -160,9 +162,10 @@ impl Active {
             status: 0,
             started: now,
             live: service.live_requests().enter(head.method, head.target.path, now),
-            line: logged_line(service, head).map(|line| match upgrade {
-                Some(_) => line.of_websocket(),
-                None => line,
+            sent: 0,
+            entry: entry(service, head).map(|entry| match upgrade {
+                Some(_) => entry.of_websocket(),
+                None => entry,
             }),
             registration: Registration::None,
             exchange,
@@ -190,6 +193,7 @@ impl Active {
             version: head.version,
             fields: if replaced.is_empty() { head.fields } else { &replaced },
             accepts_trailers: head.accepts_trailers && head.version == Version::Http11,
+            id: self.entry.as_deref().and_then(Entry::request_id),
         };
         match (peer.redirect, &self.upgrade) {
             (Some(redirect), _) => redirect.answer(&request, &self.exchange),
@@ -234,6 +238,7 @@ impl Active {
             Response::Waiting | Response::Complete => ResponseFraming::Nothing,
         };
         for chunk in output.chunks {
+            self.sent += chunk.len() as u64;
             if framing == ResponseFraming::Chunked {
                 write.append(|out| encode_chunk_size(out, chunk.len()));
                 write.push(chunk);
@@ -297,6 +302,9 @@ impl Active {
         write.append(|out| {
             head.encode_http1(out, self.version, framing, self.persistence, fields);
         });
+        if let Some(entry) = &mut self.entry {
+            service.access_log().respond(entry, head, fields);
+        }
         self.status = head.status();
         self.response = Response::Started(framing);
     }
@@ -359,6 +367,9 @@ impl Active {
             }
             if is_last {
                 self.content = Content::Read;
+                if let Some(entry) = &mut self.entry {
+                    entry.received();
+                }
             }
             if self.response != Response::Complete && (is_last || !data.is_empty()) {
                 self.exchange.feed(data.freeze(), is_last);
@@ -403,7 +414,9 @@ impl Active {
         }
         service.live_requests().leave(self.live);
         service.request_finished(self.status, self.started, now);
-        service.log_access(peer, self.line.as_ref(), self.status);
+        let (status, bytes, started) = (self.status, self.sent, self.started);
+        let ended = Ended { status, bytes, started, now };
+        service.log_access(peer, self.entry.as_deref(), ended);
     }
 
     /// The application has accepted: ends the exchange, and hands over what follows it.
@@ -420,7 +433,7 @@ impl Active {
 
     /// Whether lines are logged about this request.
     pub(super) fn is_logged(&self) -> bool {
-        self.line.is_some()
+        self.entry.is_some()
     }
 
     /// What the log says about an application that ended too early. Exceptions have been logged by
@@ -492,10 +505,14 @@ impl Active {
     }
 }
 
-/// What the access log says about a request, if there is one.
-fn logged_line<A: App>(service: &Service<A>, head: &RequestHead<'_, '_>) -> Option<RequestLine> {
-    let is_on = service.access_log().is_on();
-    is_on.then(|| RequestLine::new(head.method, &head.target, head.version.as_str()))
+/// What the logs will want to know of a request.
+fn entry<A: App>(service: &Service<A>, head: &RequestHead<'_, '_>) -> Option<Box<Entry>> {
+    service.access_log().enter(&Subject {
+        method: head.method,
+        target: &head.target,
+        http_version: head.version.as_str(),
+        fields: head.fields,
+    })
 }
 
 /// The fields with `host` in place of the received one: the authority of an absolute target wins

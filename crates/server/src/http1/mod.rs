@@ -37,6 +37,7 @@ pub(crate) use self::task::ConnectionTask;
 use self::active::{Active, Applied, Refusal};
 use self::closing::{Close, Closing};
 use self::write_queue::WriteQueue;
+use crate::access_log::Ended;
 use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
 use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service};
@@ -272,8 +273,9 @@ impl<T: Transport, A: App> Connection<T, A> {
             Err(error) => {
                 self.refuse(error, false, clock);
             }
-            Ok(Err((Refusal::Busy(line), is_head))) => {
-                self.service().log_access(&self.peer, line.as_ref(), 503);
+            Ok(Err((Refusal::Busy(entry), is_head))) => {
+                let ended = Ended::at_once(503, clock.now());
+                self.service().log_access(&self.peer, entry.as_deref(), ended);
                 self.service().request_refused(503);
                 let text = if is_head { "" } else { "Service Unavailable" };
                 self.answer(503, text, Version::Http11, clock);

@@ -22,8 +22,9 @@ use rsgi_protocol::http::http2::{PseudoFields, read_request};
 use tokio::time::Instant;
 
 use self::stream::{Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer};
+use crate::access_log::{Ended, Entry, Subject};
 use crate::deadline::Deadline;
-use crate::exchange::{Exchange, RequestLine};
+use crate::exchange::Exchange;
 use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
 use crate::transport::{Rewound, Transport};
 
@@ -213,10 +214,14 @@ impl<T: Transport, A: App> Http2Task<T, A> {
                 return None;
             }
         };
-        let is_logged = service.access_log().is_on();
-        let line = is_logged.then(|| RequestLine::new(pseudo.method, &read.target, "2"));
+        let entry = service.access_log().enter(&Subject {
+            method: pseudo.method,
+            target: &read.target,
+            http_version: "2",
+            fields: &read.fields,
+        });
         if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
-            service.log_access(&self.peer, line.as_ref(), 503);
+            service.log_access(&self.peer, entry.as_deref(), Ended::at_once(503, now));
             service.request_refused(503);
             answer(&mut respond, service, 503, "Service Unavailable", is_head);
             return None;
@@ -233,7 +238,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             },
             respond,
             is_head,
-            line,
+            entry,
             live: service.live_requests().enter(pseudo.method, read.target.path, now),
             now,
         });
@@ -243,6 +248,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             version: Version::Http2,
             fields: &read.fields,
             accepts_trailers: true,
+            id: task.entry().and_then(Entry::request_id),
         };
         match self.peer.redirect {
             Some(redirect) => redirect.answer(&request, task.exchange()),

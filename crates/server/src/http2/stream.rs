@@ -18,10 +18,9 @@ use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::response::{ResponseFraming, ResponseHead};
 use tokio::time::Instant;
 
+use crate::access_log::{Ended, Entry};
 use crate::deadline::Deadline;
-use crate::exchange::{
-    Exchange, HIGH_WATER, Outcome, Outlet, Output, OutputEnd, RequestLine, Written,
-};
+use crate::exchange::{Exchange, HIGH_WATER, Outcome, Outlet, Output, OutputEnd, Written};
 use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Service};
 
@@ -44,7 +43,7 @@ pub(super) struct Admitted<A: App> {
     pub(super) expectation: Expectation,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) is_head: bool,
-    pub(super) line: Option<RequestLine>,
+    pub(super) entry: Option<Box<Entry>>,
     pub(super) live: LiveKey,
     pub(super) now: Instant,
 }
@@ -74,7 +73,8 @@ pub(super) struct StreamTask<A: App> {
     is_head: bool,
     status: u16,
     started: Instant,
-    line: Option<RequestLine>,
+    sent: u64,
+    entry: Option<Box<Entry>>,
     live: LiveKey,
     stall: Deadline,
     is_over: bool,
@@ -104,7 +104,7 @@ impl Outlet for NoOutlet {
 impl<A: App> StreamTask<A> {
     /// Counts the request; the end of the task counts it off.
     pub(super) fn new(admitted: Admitted<A>) -> Self {
-        let Admitted { service, peer, content, expectation, respond, is_head, line, live, now } =
+        let Admitted { service, peer, content, expectation, respond, is_head, entry, live, now } =
             admitted;
         service.request_started(now);
         Self {
@@ -122,7 +122,8 @@ impl<A: App> StreamTask<A> {
             is_head,
             status: 0,
             started: now,
-            line,
+            sent: 0,
+            entry,
             live,
             stall: Deadline::default(),
             is_over: false,
@@ -131,6 +132,10 @@ impl<A: App> StreamTask<A> {
 
     pub(super) fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
+    }
+
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.entry.as_deref()
     }
 
     /// Sends the response of an application that has answered inside its call, which most do.
@@ -241,6 +246,9 @@ impl<A: App> StreamTask<A> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or_default();
         append(response.headers_mut(), head.all_fields(fields));
+        if let Some(entry) = &mut self.entry {
+            self.service.access_log().respond(entry, head, fields);
+        }
         if let ResponseFraming::Length(length) = head.framing(Version::Http2, self.is_head, whole) {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
         }
@@ -284,6 +292,7 @@ impl<A: App> StreamTask<A> {
             }
             let piece = chunk.split_to(room);
             self.queued -= piece.len();
+            self.sent += piece.len() as u64;
             if !chunk.is_empty() {
                 self.queue.push_front(chunk);
             }
@@ -333,6 +342,9 @@ impl<A: App> StreamTask<A> {
                     self.exchange.feed(data, is_last);
                     if is_last {
                         self.content = None;
+                        if let Some(entry) = &mut self.entry {
+                            entry.received();
+                        }
                     }
                     moved = true;
                 }
@@ -415,7 +427,9 @@ impl<A: App> StreamTask<A> {
         let now = Instant::now();
         self.service.live_requests().leave(self.live);
         self.service.request_finished(self.status, self.started, now);
-        self.service.log_access(&self.peer, self.line.as_ref(), self.status);
+        let (status, bytes, started) = (self.status, self.sent, self.started);
+        let ended = Ended { status, bytes, started, now };
+        self.service.log_access(&self.peer, self.entry.as_deref(), ended);
     }
 }
 

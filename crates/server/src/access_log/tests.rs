@@ -163,7 +163,7 @@ fn a_line_for_a_pipe_fits_into_one_write_whatever_the_client_sends() {
 
 #[test]
 fn every_atom_is_filled_in() {
-    let number = |number, precision, width, left| Conversion { number, precision, width, left };
+    let number = |number, precision, width, left| Conversion { width, left, precision, number };
     let plain = Conversion::default();
     let named = |name| PatternPart::Value(Atom::named(name).unwrap(), plain);
     let conversion = |name, conversion| PatternPart::Value(Atom::named(name).unwrap(), conversion);

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::access_format::AccessFormat;
 use crate::tls::TlsOptions;
 use crate::types::{
-    Account, BindAddr, ByteSize, DEFAULT_PORT, Lifespan, LogConfig, LogFile, LogFormat, LogLevel,
-    MemoryLimit, WorkerCount, Ws,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Lifespan, LogConfig, LogFile,
+    LogFormat, LogLevel, MemoryLimit, WorkerCount, Ws,
 };
 
 /// Everything that can be set.
@@ -86,6 +86,8 @@ impl Default for BindOptions {
 /// Connections, requests and responses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpOptions {
+    /// Which versions are spoken.
+    pub versions: HttpVersions,
     /// How long a connection may stay open without a request.
     pub timeout_keep_alive: Duration,
     /// How long a request head may take to arrive.
@@ -109,6 +111,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
+            versions: HttpVersions::Auto,
             timeout_keep_alive: Duration::from_secs(5),
             timeout_request_header: Duration::from_secs(30),
             limit_request_head_size: DEFAULT_HEAD_SIZE,

@@ -35,7 +35,7 @@ pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escape
 pub use redirect::Redirect;
 pub use service::{
     App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Service,
-    Telemetry,
+    Telemetry, Versions,
 };
 pub use transport::Transport;
 pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};

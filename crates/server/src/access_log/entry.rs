@@ -29,7 +29,7 @@ pub(crate) struct Entry {
     traceparent: Option<Span>,
     request_fields: SmallVec<[Option<Span>; 2]>,
     response_fields: SmallVec<[Option<Span>; 2]>,
-    pub(super) is_listed: bool,
+    is_listed: bool,
     is_watched: bool,
     received_at: Option<Instant>,
     responded_at: Option<Instant>,
@@ -200,6 +200,11 @@ impl Entry {
 
     pub(super) fn is_websocket(&self) -> bool {
         self.kind == Kind::WebSocket
+    }
+
+    /// Whether it is for the access log.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.is_listed
     }
 
     pub(super) fn is_watched(&self) -> bool {

@@ -246,7 +246,7 @@ impl AccessLog {
         let duration = ended.now.saturating_duration_since(ended.started);
         let Ended { status, bytes, .. } = ended;
         let record = AccessRecord { peer, entry, status, bytes, duration };
-        if entry.is_listed && status != 0 {
+        if entry.is_listed() && status != 0 {
             self.write(&record);
         }
         if entry.is_watched() && self.capture.slow.is_some_and(|limit| duration >= limit) {

@@ -300,7 +300,7 @@ fn nothing_is_remembered_of_a_request_that_nobody_wants_to_hear_of() {
     assert!(entry(&AccessLog::off(), b"/", b"", &[]).is_none());
     let options = AccessLogOptions { slow: Some(Duration::ZERO), ..AccessLogOptions::default() };
     let entry = entry(&AccessLog::new(Output::Off, options), b"/", b"", &[]).unwrap();
-    assert!(entry.is_watched() && !entry.is_listed);
+    assert!(entry.is_watched() && !entry.is_listed());
     assert!(entry.request_id().is_none());
 }
 

@@ -433,7 +433,7 @@ impl Active {
 
     /// Whether lines are logged about this request.
     pub(super) fn is_logged(&self) -> bool {
-        self.entry.is_some()
+        self.entry.as_deref().is_some_and(Entry::is_listed)
     }
 
     /// What the log says about an application that ended too early. Exceptions have been logged by

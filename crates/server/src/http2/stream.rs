@@ -284,7 +284,8 @@ impl<A: App> StreamTask<A> {
             fields.insert(http::header::SEC_WEBSOCKET_EXTENSIONS, value);
         }
         let sent = self.respond.send_response(response, false);
-        let log = if self.entry().is_some_and(Entry::is_listed) { Log::Lines } else { Log::Nothing };
+        let log =
+            if self.entry().is_some_and(Entry::is_listed) { Log::Lines } else { Log::Nothing };
         let Ok(send) = sent else {
             self.socket = Socket::Asked(asked);
             return Err(Lost);

@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_server::{App, ConnectionInfo, Exchange, Outcome, Request, WebSocket};
+use rsgi_protocol::websocket::Kind;
+use rsgi_server::{App, ConnectionInfo, Exchange, Kept, Outcome, Request, WebSocket};
 
 use crate::http::HttpExchange;
 use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::selector::Selector;
 use crate::tasks::{End, OnEnd, Tasks, leaves_the_loop, to_coroutine};
-use crate::websocket::WebSocketExchange;
+use crate::websocket::{WebSocketExchange, keep};
 use crate::{errors, logging};
 
 /// A Python application on one event loop.
@@ -42,7 +43,8 @@ impl PyApp {
         Ok(())
     }
 
-    /// Calls the application with any scope and starts what it returns as one of `tasks`.
+    /// Calls the application with any scope and starts what it returns as one of `tasks`. Returns the
+    /// task's number, if it goes on.
     pub(crate) fn start(
         &self,
         py: Python<'_>,
@@ -51,7 +53,7 @@ impl PyApp {
         receive: Bound<'_, PyAny>,
         send: Bound<'_, PyAny>,
         on_end: impl OnEnd,
-    ) {
+    ) -> Option<usize> {
         let called = self.callable.bind(py).call1((scope, receive, send)).and_then(to_coroutine);
         let left = match called {
             Ok(coroutine) => tasks.start(py, coroutine, on_end),
@@ -61,14 +63,16 @@ impl PyApp {
             }
             Err(error) => {
                 on_end.ended(py, End::Raised(error));
-                Ok(())
+                Ok(None)
             }
         };
         let selector = self.selector.get();
-        if let Err(error) = left {
+        let number = left.unwrap_or_else(|error| {
             selector.reactor().interrupt(error);
-        }
+            None
+        });
         selector.after_python(py);
+        number
     }
 }
 
@@ -96,7 +100,10 @@ impl App for PyApp {
                 Ok((scope, receive, send)) => {
                     let id = request.id.map(Box::from);
                     let on_end = HttpEnd { exchange: Arc::clone(exchange), id };
-                    self.start(py, &self.tasks, &scope, receive, send, on_end);
+                    if let Some(number) = self.start(py, &self.tasks, &scope, receive, send, on_end)
+                    {
+                        exchange.set_task(number);
+                    }
                 }
                 Err(error) => {
                     report(error);
@@ -128,7 +135,10 @@ impl App for PyApp {
                 Ok((scope, receive, send)) => {
                     let id = request.id.map(Box::from);
                     let on_end = WebSocketEnd { websocket: Arc::clone(websocket), id };
-                    self.start(py, &self.tasks, &scope, receive, send, on_end);
+                    if let Some(number) = self.start(py, &self.tasks, &scope, receive, send, on_end)
+                    {
+                        websocket.handshake().set_task(number);
+                    }
                 }
                 Err(error) => {
                     report(error);
@@ -136,6 +146,20 @@ impl App for PyApp {
                 }
             }
         });
+    }
+
+    fn cancel(&self, exchange: &Exchange) {
+        if let Some(number) = exchange.task() {
+            Python::attach(|py| self.tasks.cancel(py, number));
+        }
+    }
+
+    fn run_woken(&self) {
+        self.selector.get().reactor().run_deferred();
+    }
+
+    fn keep(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
+        Python::attach(|py| keep(py, kind, data))
     }
 }
 

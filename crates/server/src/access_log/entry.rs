@@ -3,6 +3,7 @@
 //! One text holds all parts: a request that is logged costs two allocations, whatever is logged
 //! about it.
 
+use std::net::IpAddr;
 use std::ops::Range;
 
 use rsgi_protocol::http::Field;
@@ -25,6 +26,7 @@ pub(crate) struct Entry {
     target: u32,
     kind: Kind,
     http_version: &'static str,
+    client: Option<(IpAddr, u16)>,
     request_id: Option<Span>,
     traceparent: Option<Span>,
     request_fields: SmallVec<[Option<Span>; 2]>,
@@ -61,6 +63,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) target: &'a Target<'a>,
     pub(crate) http_version: &'static str,
     pub(crate) fields: &'a [Field<'a>],
+    /// Who sent it, where a proxy says so.
+    pub(crate) client: Option<(IpAddr, u16)>,
 }
 
 impl Entry {
@@ -70,7 +74,7 @@ impl Entry {
         new_id: impl FnOnce() -> [u8; request_id::LENGTH],
         is_listed: bool,
     ) -> Self {
-        let Subject { method, target, http_version, fields } = *subject;
+        let Subject { method, target, http_version, fields, client } = *subject;
         let room = method.len() + target.path.len() + target.query.len() + 1;
         let with_id = request_id::LENGTH + TRACEPARENT;
         let mut text = Vec::with_capacity(room + if capture.ids == Ids::No { 0 } else { with_id });
@@ -90,6 +94,7 @@ impl Entry {
             target,
             kind: Kind::Http,
             http_version,
+            client,
             request_id: None,
             traceparent: None,
             request_fields: SmallVec::new(),
@@ -237,6 +242,11 @@ impl Entry {
     /// Path and query.
     pub(super) fn full_path(&self) -> &[u8] {
         self.part(self.method as usize..self.target as usize)
+    }
+
+    /// Who sent it, where a proxy says so.
+    pub(super) fn client(&self) -> Option<(IpAddr, u16)> {
+        self.client
     }
 
     pub(super) fn http_version(&self) -> &'static str {

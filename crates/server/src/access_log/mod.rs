@@ -15,7 +15,7 @@ mod tests;
 mod text;
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -363,13 +363,17 @@ impl AccessRecord<'_> {
     }
 
     fn push_client(&self, out: &mut Vec<u8>) {
-        match &self.peer.client {
-            Some((host, port)) => {
+        match (self.entry.client(), &self.peer.client) {
+            (Some((address, port)), _) => {
+                // Writing to a vector cannot fail.
+                let _ = write!(out, "{address}:{port}");
+            }
+            (None, Some((host, port))) => {
                 out.extend_from_slice(host.as_bytes());
                 out.push(b':');
                 out.extend_from_slice(itoa::Buffer::new().format(*port).as_bytes());
             }
-            None => out.extend_from_slice(b"unix:"),
+            (None, None) => out.extend_from_slice(b"unix:"),
         }
     }
 

@@ -241,8 +241,12 @@ impl Pattern {
         let entry = record.entry;
         match atom {
             Atom::Address => {
-                let host = record.peer.client.as_ref().map_or("-", |(host, _)| host);
-                self.push_word(out, host.as_bytes(), limit);
+                if let Some((address, _)) = entry.client() {
+                    let _ = write!(out, "{address}");
+                } else {
+                    let host = record.peer.client.as_ref().map_or("-", |(host, _)| host);
+                    self.push_word(out, host.as_bytes(), limit);
+                }
             }
             Atom::Peer => record.push_client(out),
             Atom::CommonTime => {

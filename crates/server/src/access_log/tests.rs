@@ -17,6 +17,7 @@ fn peer() -> ConnectionInfo {
         scheme: "http",
         tls: None,
         redirect: None,
+        forwarding: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn entry(
         target: &target(path, query),
         http_version: "1.1",
         fields: &fields,
+        client: None,
     })
 }
 
@@ -108,6 +110,22 @@ fn what_a_text_line_tells_beside_uvicorns_is_behind_it() {
         "\x1b[32mINFO\x1b[0m:     127.0.0.1:5000 - \"\x1b[1mGET / HTTP/1.1\x1b[0m\" \
          \x1b[32m200 OK\x1b[0m \x1b[2m1234.567ms 13B\x1b[0m\n"
     );
+}
+
+#[test]
+fn a_client_behind_a_proxy_is_named() {
+    let log = log(text(false, false));
+    for (client, expected) in [("192.0.2.1", "192.0.2.1:0"), ("2001:db8::1", "2001:db8::1:0")] {
+        let client = Some((client.parse().unwrap(), 0));
+        let target = target(b"/", b"");
+        let subject =
+            Subject { method: "GET", target: &target, http_version: "1.1", fields: &[], client };
+        let entry = log.enter(&subject).unwrap();
+        assert_eq!(
+            line(&log, &entry, 200),
+            format!("INFO:     {expected} - \"GET / HTTP/1.1\" 200 OK 1234.567ms 13B\n")
+        );
+    }
 }
 
 #[test]

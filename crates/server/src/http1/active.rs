@@ -5,22 +5,25 @@ use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 use rsgi_protocol::error::RequestError;
+use rsgi_protocol::forwarded::Forwarded;
 use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::head::{RequestHead, Version};
 use rsgi_protocol::http::response::{
     Persistence, ResponseFraming, ResponseHead, encode_chunk_size, encode_interim,
 };
-use rsgi_protocol::http::{BodyFraming, ChunkDecoder, Field, TargetForm};
+use rsgi_protocol::http::{BodyFraming, ChunkDecoder, TargetForm};
 use rsgi_protocol::websocket::handshake::{self, ClientHandshake};
 use tokio::time::Instant;
 
 use super::write_queue::WriteQueue;
 use super::{Close, DISCARD_LIMIT};
 use crate::access_log::{Ended, Entry, Subject};
+use crate::admission::{Ticket, Verdict};
 use crate::deadline::Clock;
 use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd};
+use crate::forwarding::{client_of, with_host};
 use crate::live::LiveKey;
-use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service, Turn};
 use crate::websocket::WebSocket;
 
 /// One exchange, from the connection's side.
@@ -98,6 +101,8 @@ pub(super) enum Refusal {
     Invalid(RequestError),
     /// The concurrency limit is reached; the entry is for the access log.
     Busy(Option<Box<Entry>>),
+    /// It is, and the request waits for its turn.
+    Queued(Ticket),
 }
 
 /// What came of looking at the application's side.
@@ -116,6 +121,8 @@ impl Active {
     pub(super) fn new<A: App>(
         service: &Service<A>,
         head: &RequestHead<'_, '_>,
+        forwarded: Option<&Forwarded<'_>>,
+        turn: &mut Turn,
         now: Instant,
     ) -> Result<Self, Refusal> {
         let options = &service.options;
@@ -123,9 +130,6 @@ impl Active {
             && length > limit
         {
             return Err(Refusal::Invalid(RequestError::BodyTooLarge));
-        }
-        if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
-            return Err(Refusal::Busy(entry(service, head)));
         }
         let expectation =
             if head.expects_continue { Expectation::Unanswered } else { Expectation::None };
@@ -141,6 +145,11 @@ impl Active {
         let is_websocket = options.websocket.is_some() && handshake::is_asked_for(head);
         let handshake = is_websocket.then(|| ClientHandshake::read(head)).transpose();
         let handshake = handshake.map_err(Refusal::Invalid)?;
+        match service.admit(turn) {
+            Verdict::Admitted => {}
+            Verdict::Wait(ticket) => return Err(Refusal::Queued(ticket)),
+            Verdict::Busy => return Err(Refusal::Busy(entry(service, head, forwarded))),
+        }
         let exchange = Exchange::new(method == Method::Head, is_read);
         let upgrade = handshake.zip(options.websocket.as_ref()).map(|(mut handshake, options)| {
             handshake.deflate = handshake.deflate.filter(|_| options.deflate);
@@ -163,7 +172,7 @@ impl Active {
             started: now,
             live: service.live_requests().enter(head.method, head.target.path, now),
             sent: 0,
-            entry: entry(service, head).map(|entry| match upgrade {
+            entry: entry(service, head, forwarded).map(|entry| match upgrade {
                 Some(_) => entry.of_websocket(),
                 None => entry,
             }),
@@ -171,6 +180,7 @@ impl Active {
             exchange,
             upgrade,
         };
+        turn.begin();
         service.request_started(now);
         Ok(active)
     }
@@ -182,20 +192,25 @@ impl Active {
         context: &A::Connection,
         peer: &ConnectionInfo,
         head: &RequestHead<'_, '_>,
+        forwarded: Option<&Forwarded<'_>>,
     ) {
-        let replaced = match (head.target.form, head.host) {
-            (TargetForm::Absolute, Some(host)) => with_host(head.fields, host),
-            _ => Vec::new(),
+        // The authority of an absolute target wins over Host (RFC 9112, section 3.2.2), and what a
+        // proxy says over both.
+        let host = match forwarded.and_then(|it| it.host.as_deref()) {
+            None if head.target.form == TargetForm::Absolute => head.host,
+            host => host,
         };
+        let replaced = host.map_or_else(Vec::new, |host| with_host(head.fields, host));
         let request = Request {
             method: head.method,
             target: head.target,
             version: head.version,
             fields: if replaced.is_empty() { head.fields } else { &replaced },
             accepts_trailers: head.accepts_trailers && head.version == Version::Http11,
+            forwarded,
             id: self.entry.as_deref().and_then(Entry::request_id),
         };
-        match (peer.redirect, &self.upgrade) {
+        match (peer.redirect_of(forwarded), &self.upgrade) {
             (Some(redirect), _) => redirect.answer(&request, &self.exchange),
             (None, Some(upgrade)) => {
                 service.app.websocket(context, &request, &upgrade.websocket);
@@ -293,6 +308,7 @@ impl Active {
         if framing == ResponseFraming::UntilClose
             || head.persistence() == Persistence::Close
             || service.phase() >= DrainPhase::Announcing
+            || service.is_crowded()
             || !self.can_discard_content(unused)
         {
             self.persistence = Persistence::Close;
@@ -459,6 +475,26 @@ impl Active {
         }
     }
 
+    /// The application, or the client, has kept everybody waiting for too long.
+    pub(super) fn time_out<A: App>(&self, service: &Service<A>, peer: &ConnectionInfo) {
+        service.time_out(&self.exchange, self.live, peer);
+    }
+
+    /// Whether the application waits for content that the client does not send.
+    pub(super) fn waits_for_content(&self) -> bool {
+        !self.content_is_read() && self.exchange.waits_for_content()
+    }
+
+    /// Whether what is waited for is that the client reads a file.
+    pub(super) fn is_at_file(&self) -> bool {
+        self.exchange.is_at_file()
+    }
+
+    /// Whether the application has sent everything.
+    pub(super) fn is_complete(&self) -> bool {
+        self.response == Response::Complete
+    }
+
     pub(super) fn disconnect(&self) {
         self.exchange.disconnect();
         if let Some(upgrade) = &self.upgrade {
@@ -506,21 +542,16 @@ impl Active {
 }
 
 /// What the logs will want to know of a request.
-fn entry<A: App>(service: &Service<A>, head: &RequestHead<'_, '_>) -> Option<Box<Entry>> {
+fn entry<A: App>(
+    service: &Service<A>,
+    head: &RequestHead<'_, '_>,
+    forwarded: Option<&Forwarded<'_>>,
+) -> Option<Box<Entry>> {
     service.access_log().enter(&Subject {
         method: head.method,
         target: &head.target,
         http_version: head.version.as_str(),
         fields: head.fields,
+        client: client_of(forwarded),
     })
-}
-
-/// The fields with `host` in place of the received one: the authority of an absolute target wins
-/// (RFC 9112, section 3.2.2).
-fn with_host<'b>(fields: &[Field<'b>], host: &'b [u8]) -> Vec<Field<'b>> {
-    let is_host = |field: &Field<'_>| field.name.eq_ignore_ascii_case("host");
-    let named = |field: &Field<'b>| {
-        if is_host(field) { Field { name: field.name, value: host } } else { *field }
-    };
-    fields.iter().map(named).collect()
 }

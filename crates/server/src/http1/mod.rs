@@ -95,7 +95,6 @@ struct Connection<T, A: App> {
     is_registered: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a box is an allocation for each request")]
 enum Phase {
     Head,
     /// A whole head is at the start of what was read, and waits for its turn.

@@ -24,7 +24,9 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
     several = _asks_for_several(settings.get("workers"))
     reloads = asks_for_reload(settings)
     if isinstance(app, str) and (several or reloads):
-        status = _supervise({"app": app, **settings})
+        from rsgi._logging import passable
+
+        status = _supervise({"app": app, **passable(settings)})
     elif several:
         raise ValueError('several workers need an import string: rsgi.run("module:app", workers=2)')
     elif reloads:
@@ -67,11 +69,12 @@ def _supervise(settings: dict[str, Any]) -> int:
 def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:
     from rsgi._importer import ApplicationError
     from rsgi._on_start import run_function
-    from rsgi._server import load_for
+    from rsgi._server import configure_logging, load_for
     from rsgi._serving import serve
 
     named = {"app": app} if isinstance(app, str) else {}
     worker = Worker.alone({**named, **settings})
+    configure_logging(worker, settings)
     if worker.on_start is not None:
         try:
             run_function(worker.on_start, worker.app_dir)

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -46,8 +47,8 @@ struct State {
     startup: Option<StartupOutcome>,
     shutdown: Option<ShutdownOutcome>,
     is_over: bool,
-    /// Of the exception that was a failure.
-    traceback: Option<String>,
+    /// The exception that was a failure.
+    raised: Option<Py<PyBaseException>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl LifespanRun {
                     startup: None,
                     shutdown: None,
                     is_over: false,
-                    traceback: None,
+                    raised: None,
                 }),
                 changed: Notify::new(),
                 reactor,
@@ -103,9 +104,9 @@ impl LifespanRun {
         Ok(self.channel.wait(|state| state.startup.clone()).await)
     }
 
-    /// The traceback of the exception that was a failure, once.
-    pub(crate) fn take_traceback(&self) -> Option<String> {
-        self.channel.lock().traceback.take()
+    /// The exception that was a failure, once.
+    pub(crate) fn take_raised(&self) -> Option<Py<PyBaseException>> {
+        self.channel.lock().raised.take()
     }
 
     /// Ends an application that does not answer.
@@ -238,7 +239,7 @@ impl OnEnd for LifespanEnd {
         if let (Some(outcome), End::Raised(error)) = (&outcome, &end) {
             let error = error.value(py);
             if is_failure(outcome) {
-                state.traceback = Some(errors::format(error));
+                state.raised = Some(error.clone().unbind());
             } else {
                 // Most applications that do not know lifespan raise on its scope type: their way of
                 // saying so.

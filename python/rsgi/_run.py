@@ -53,6 +53,10 @@ def _supervise(settings: dict[str, Any]) -> int:
     import signal
     import threading
 
+    from rsgi._logging import passable
+
+    settings = passable(settings)
+
     if threading.current_thread() is not threading.main_thread():
         return supervise_keywords(settings, worker_command())
     # As in the command: Python's own handler would raise KeyboardInterrupt after everything has
@@ -67,11 +71,12 @@ def _supervise(settings: dict[str, Any]) -> int:
 def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:
     from rsgi._importer import ApplicationError
     from rsgi._on_start import run_function
-    from rsgi._server import load_for
+    from rsgi._server import configure_logging, load_for
     from rsgi._serving import serve
 
     named = {"app": app} if isinstance(app, str) else {}
     worker = Worker.alone({**named, **settings})
+    configure_logging(worker, settings)
     if worker.on_start is not None:
         try:
             run_function(worker.on_start, worker.app_dir)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from rsgi._native import Worker
+from rsgi._native import Template, Worker
 
 #: What is sent to a whole process group and is meant for the supervisor.
 SUPERVISORS_SIGNALS = (
@@ -46,17 +46,49 @@ def main() -> int:
     if worker.stand_in is not None:
         from rsgi._stand_in import StandIn
 
+        _try_to_configure_logging(worker)
         return serve(worker, StandIn(worker.stand_in), EXIT_GRACE)
     if worker.reload:
         from rsgi._bytecode import keep_fresh_sources_uncached
 
         keep_fresh_sources_uncached()
+    if worker.logging is not None and not configure_logging(worker):
+        return worker.exit_status
     try:
         application = load(worker.target or "", factory=worker.factory, app_dir=worker.app_dir)
     except ApplicationError as error:
         worker.fail(f"Error loading ASGI app: {error}")
         return worker.exit_status
     return serve(worker, application, EXIT_GRACE)
+
+
+def configure_logging(worker: Worker | Template) -> bool:
+    """Configure Python's `logging`; report why that cannot be done."""
+    from rsgi._importer import add_to_path
+    from rsgi._logging import LoggingError, configure
+
+    # A configuration may name the application's own filters and handlers.
+    add_to_path(worker.app_dir)
+    try:
+        configure(worker)
+    except LoggingError as error:
+        worker.fail(str(error))
+        return False
+    return True
+
+
+def _try_to_configure_logging(worker: Worker) -> None:
+    """Configure Python's `logging` unless it is that which does not work."""
+    if worker.logging is None:
+        return
+    from contextlib import suppress
+
+    from rsgi._importer import add_to_path
+    from rsgi._logging import LoggingError, configure
+
+    add_to_path(worker.app_dir)
+    with suppress(LoggingError):
+        configure(worker)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ use std::sync::{Arc, OnceLock};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_server::{App, ConnectionInfo, Exchange, Outcome, Request, WebSocket};
+use rsgi_protocol::websocket::Kind;
+use rsgi_server::{App, ConnectionInfo, Exchange, Kept, Outcome, Request, WebSocket};
 
-use crate::errors;
 use crate::http::HttpExchange;
 use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::selector::Selector;
 use crate::tasks::{End, OnEnd, Tasks, leaves_the_loop, to_coroutine};
-use crate::websocket::WebSocketExchange;
+use crate::websocket::{WebSocketExchange, keep};
+use crate::{errors, logging};
 
 /// A Python application on one event loop.
 #[derive(Debug)]
@@ -42,7 +43,8 @@ impl PyApp {
         Ok(())
     }
 
-    /// Calls the application with any scope and starts what it returns as one of `tasks`.
+    /// Calls the application with any scope and starts what it returns as one of `tasks`. Returns the
+    /// task's number, if it goes on.
     pub(crate) fn start(
         &self,
         py: Python<'_>,
@@ -51,7 +53,7 @@ impl PyApp {
         receive: Bound<'_, PyAny>,
         send: Bound<'_, PyAny>,
         on_end: impl OnEnd,
-    ) {
+    ) -> Option<usize> {
         let called = self.callable.bind(py).call1((scope, receive, send)).and_then(to_coroutine);
         let left = match called {
             Ok(coroutine) => tasks.start(py, coroutine, on_end),
@@ -61,14 +63,16 @@ impl PyApp {
             }
             Err(error) => {
                 on_end.ended(py, End::Raised(error));
-                Ok(())
+                Ok(None)
             }
         };
         let selector = self.selector.get();
-        if let Err(error) = left {
+        let number = left.unwrap_or_else(|error| {
             selector.reactor().interrupt(error);
-        }
+            None
+        });
         selector.after_python(py);
+        number
     }
 }
 
@@ -94,8 +98,12 @@ impl App for PyApp {
             });
             match prepared {
                 Ok((scope, receive, send)) => {
-                    let on_end = HttpEnd(Arc::clone(exchange));
-                    self.start(py, &self.tasks, &scope, receive, send, on_end);
+                    let id = request.id.map(Box::from);
+                    let on_end = HttpEnd { exchange: Arc::clone(exchange), id };
+                    if let Some(number) = self.start(py, &self.tasks, &scope, receive, send, on_end)
+                    {
+                        exchange.set_task(number);
+                    }
                 }
                 Err(error) => {
                     report(error);
@@ -125,8 +133,12 @@ impl App for PyApp {
             });
             match prepared {
                 Ok((scope, receive, send)) => {
-                    let on_end = WebSocketEnd(Arc::clone(websocket));
-                    self.start(py, &self.tasks, &scope, receive, send, on_end);
+                    let id = request.id.map(Box::from);
+                    let on_end = WebSocketEnd { websocket: Arc::clone(websocket), id };
+                    if let Some(number) = self.start(py, &self.tasks, &scope, receive, send, on_end)
+                    {
+                        websocket.handshake().set_task(number);
+                    }
                 }
                 Err(error) => {
                     report(error);
@@ -135,10 +147,27 @@ impl App for PyApp {
             }
         });
     }
+
+    fn cancel(&self, exchange: &Exchange) {
+        if let Some(number) = exchange.task() {
+            Python::attach(|py| self.tasks.cancel(py, number));
+        }
+    }
+
+    fn run_woken(&self) {
+        self.selector.get().reactor().run_deferred();
+    }
+
+    fn keep(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
+        Python::attach(|py| keep(py, kind, data))
+    }
 }
 
 /// What a WebSocket's task leaves behind.
-struct WebSocketEnd(Arc<WebSocket>);
+struct WebSocketEnd {
+    websocket: Arc<WebSocket>,
+    id: Option<Box<str>>,
+}
 
 impl OnEnd for WebSocketEnd {
     fn ended(&self, py: Python<'_>, end: End) {
@@ -146,23 +175,24 @@ impl OnEnd for WebSocketEnd {
             End::Returned => Outcome::Returned,
             End::Raised(error) => {
                 let value = error.value(py);
-                if errors::is_disconnect(value) && self.0.is_disconnected() {
+                if errors::is_disconnect(value) && self.websocket.is_disconnected() {
                     log::debug!("the application stopped: the client disconnected");
                 } else {
-                    log::error!("Exception in ASGI application\n{}", errors::format(value));
+                    logging::exception("Exception in ASGI application", value, self.id.as_deref());
                 }
                 Outcome::Failed
             }
             End::Cancelled => {
-                if !self.0.is_over() {
+                if !self.websocket.is_over() {
                     log::error!(
+                        request_id = self.id.as_deref().unwrap_or_default();
                         "Exception in ASGI application\nasyncio.CancelledError: cancelled before its WebSocket was closed"
                     );
                 }
                 Outcome::Failed
             }
         };
-        self.0.finish(outcome);
+        self.websocket.finish(outcome);
     }
 }
 
@@ -172,7 +202,11 @@ fn report(error: PyErr) {
 }
 
 /// What a request's task leaves behind.
-struct HttpEnd(Arc<Exchange>);
+struct HttpEnd {
+    exchange: Arc<Exchange>,
+    /// What the logs call the request.
+    id: Option<Box<str>>,
+}
 
 impl OnEnd for HttpEnd {
     fn ended(&self, py: Python<'_>, end: End) {
@@ -180,22 +214,23 @@ impl OnEnd for HttpEnd {
             End::Returned => Outcome::Returned,
             End::Raised(error) => {
                 let value = error.value(py);
-                if errors::is_disconnect(value) && self.0.is_disconnected() {
+                if errors::is_disconnect(value) && self.exchange.is_disconnected() {
                     log::debug!("the application stopped: the client disconnected");
                 } else {
-                    log::error!("Exception in ASGI application\n{}", errors::format(value));
+                    logging::exception("Exception in ASGI application", value, self.id.as_deref());
                 }
                 Outcome::Failed
             }
             End::Cancelled => {
-                if !self.0.is_complete() && !self.0.is_disconnected() {
+                if !self.exchange.is_complete() && !self.exchange.is_disconnected() {
                     log::error!(
+                        request_id = self.id.as_deref().unwrap_or_default();
                         "Exception in ASGI application\nasyncio.CancelledError: cancelled before its response was complete"
                     );
                 }
                 Outcome::Failed
             }
         };
-        self.0.finish(outcome);
+        self.exchange.finish(outcome);
     }
 }

@@ -10,6 +10,7 @@ mod awaitable;
 mod cli;
 mod errors;
 mod ffi;
+mod file;
 mod http;
 mod keywords;
 mod lifespan;
@@ -46,6 +47,8 @@ mod _native {
     use crate::http::HttpExchange;
     #[pymodule_export]
     use crate::lifespan::LifespanExchange;
+    #[pymodule_export]
+    use crate::logging::{LogQueue, trace};
     #[pymodule_export]
     use crate::selector::{Selector, SelectorMap};
     #[pymodule_export]

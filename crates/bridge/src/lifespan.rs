@@ -15,11 +15,11 @@ use tokio::sync::Notify;
 
 use crate::app::PyApp;
 use crate::awaitable::{Awaitable, Done, Operation};
-use crate::errors;
 use crate::message::Message;
 use crate::reactor::Reactor;
 use crate::scope::lifespan_scope;
 use crate::tasks::{End, OnEnd, Tasks};
+use crate::{errors, logging};
 
 /// The lifespan of one worker's application.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ struct Channel {
     state: Mutex<State>,
     changed: Notify,
     reactor: Arc<Reactor>,
+    /// A startup that fails is told by the supervisor, to browsers, too.
+    is_development: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ struct State {
     startup: Option<StartupOutcome>,
     shutdown: Option<ShutdownOutcome>,
     is_over: bool,
-    /// Of the exception that was a failure.
+    /// Of the exception that startup ended with, in development.
     traceback: Option<String>,
 }
 
@@ -57,7 +59,12 @@ enum Event {
 }
 
 impl LifespanRun {
-    pub(crate) fn new(mode: LifespanMode, reactor: Arc<Reactor>, tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        mode: LifespanMode,
+        reactor: Arc<Reactor>,
+        tasks: Tasks,
+        is_development: bool,
+    ) -> Self {
         Self {
             tasks: Arc::new(tasks),
             channel: Arc::new(Channel {
@@ -72,6 +79,7 @@ impl LifespanRun {
                 }),
                 changed: Notify::new(),
                 reactor,
+                is_development,
             }),
         }
     }
@@ -103,7 +111,7 @@ impl LifespanRun {
         Ok(self.channel.wait(|state| state.startup.clone()).await)
     }
 
-    /// The traceback of the exception that was a failure, once.
+    /// The traceback of the exception that startup ended with, in development.
     pub(crate) fn take_traceback(&self) -> Option<String> {
         self.channel.lock().traceback.take()
     }
@@ -238,7 +246,11 @@ impl OnEnd for LifespanEnd {
         if let (Some(outcome), End::Raised(error)) = (&outcome, &end) {
             let error = error.value(py);
             if is_failure(outcome) {
-                state.traceback = Some(errors::format(error));
+                if self.0.is_development && state.startup.is_none() {
+                    state.traceback = Some(errors::format(error));
+                } else {
+                    logging::exception("Exception in 'lifespan' protocol", error, None);
+                }
             } else {
                 // Most applications that do not know lifespan raise on its scope type: their way of
                 // saying so.

@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::draft::Draft;
 use crate::error::{LoadError, Problem};
 use crate::given::{Given, Source};
+use crate::proxies::ProxyProtocol;
 use crate::setting::{Kind, Setting, dashed};
 use crate::similar::nearest_own;
 use crate::{completions, help, table, values};
@@ -27,6 +28,7 @@ pub(crate) fn parse(
             *argument = usual;
         }
     }
+    complete_proxy_protocol(&mut arguments);
     let mut has_unknown = false;
     let matches = loop {
         let error = match command().try_get_matches_from(&arguments) {
@@ -75,6 +77,18 @@ fn with_dashes(argument: &OsStr) -> Option<OsString> {
     let key = name.replace('-', "_");
     let is_ours = name.contains('_') && table::all().any(|setting| setting.is_called(&key));
     is_ours.then(|| format!("--{}{value}", dashed(&key)).into())
+}
+
+/// gunicorn's `--proxy-protocol` may stand alone, and then means either version.
+fn complete_proxy_protocol(arguments: &mut [OsString]) {
+    let flag = "--proxy-protocol";
+    for index in 0..arguments.len() {
+        let next = arguments.get(index + 1).and_then(|next| next.to_str());
+        let stands_alone = arguments[index] == flag && !next.is_some_and(ProxyProtocol::is_word);
+        if stands_alone {
+            arguments[index] = format!("{flag}=auto").into();
+        }
+    }
 }
 
 /// The command that the table describes.

@@ -14,12 +14,9 @@ const GRAMMAR: &str = "requests are judged by RFC 9112";
 const HTTP2: &str = "HTTP/2 is spoken unless `--http 1` forbids it, and has no other setting";
 const ONE_CLASS: &str = "there is one kind of worker";
 const NO_THREADS: &str = "there is one event loop per worker and no thread count; use --workers";
-const NO_PROXY: &str = "forwarded headers are not read; clients are the addresses that connect";
 const NO_STATSD: &str = "rsgi sends nothing to StatsD";
 const NO_METRICS: &str = "no metrics are served under this name";
 const NO_SYSLOG: &str = "the log goes to standard error; its reader passes it on";
-const NO_LOG_CONFIG: &str = "the log is written by the server, not by Python's logging";
-const NO_LOG_FORMAT: &str = "the access log has one format";
 const NO_POOL: &str = "there is no pool for heavy work beside the workers";
 const NO_CONTROL: &str = "there is no control socket; the supervisor takes signals";
 const NO_FILES: &str = "static files are for a proxy or the application to serve";
@@ -122,8 +119,7 @@ pub(crate) static OTHERS: &[Setting] = &[
         ..refused("daemon", "", "", "rsgi stays in the foreground; use systemd or Docker")
     },
     ignored("worker_tmp_dir", "DIR", "heartbeats are in shared memory, not in a file"),
-    ignored("worker_connections", "N", "--limit-concurrency limits requests at once"),
-    ignored("backpressure", "N", "--limit-concurrency answers 503 instead of waiting"),
+    ignored("backpressure", "N", "use --limit-concurrency and --limit-queue"),
     Setting {
         aliases: &["process_name"],
         short: Some('n'),
@@ -230,14 +226,6 @@ pub(crate) static OTHERS: &[Setting] = &[
         ..refused("protocol", "WORD", "http", "rsgi speaks HTTP; let the proxy speak it, too")
     },
     ignored("uwsgi_allow_from", "LIST", "the uwsgi protocol is not spoken"),
-    refused("proxy_protocol", "", "off", "the PROXY protocol is not understood"),
-    ignored("proxy_allow_from", "LIST", "the PROXY protocol is not understood"),
-    ignored("proxy_headers", "", NO_PROXY),
-    ignored("no_proxy_headers", "", NO_PROXY),
-    Setting {
-        env: &[crate::table::variable("FORWARDED_ALLOW_IPS")],
-        ..ignored("forwarded_allow_ips", "LIST", NO_PROXY)
-    },
     refused("server_name", "HOST", "", "hosts are for a proxy or the application to check"),
     refused("static_path_mount", "DIR", "", NO_FILES),
     ignored("static_path_route", "PATH", NO_FILES),
@@ -262,13 +250,7 @@ pub(crate) static OTHERS: &[Setting] = &[
     // Logs and metrics
     ignored("log", "", "use --log-level"),
     ignored("no_log", "", "use --log-level critical and --no-access-log"),
-    ignored("log_config", "FILE", NO_LOG_CONFIG),
-    ignored("log_config_json", "FILE", NO_LOG_CONFIG),
-    ignored("logger_class", "CLASS", NO_LOG_CONFIG),
-    Setting {
-        aliases: &["access_log_fmt"],
-        ..ignored("access_logformat", "FORMAT", NO_LOG_FORMAT)
-    },
+    ignored("logger_class", "CLASS", "use --log-config, or --log-python and the application"),
     ignored("capture_output", "", "standard output stays where it is"),
     ignored("log_syslog", "", NO_SYSLOG),
     ignored("log_syslog_to", "ADDRESS", NO_SYSLOG),

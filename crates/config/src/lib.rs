@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_format;
 mod command;
 mod compatibility;
 mod completions;
@@ -26,6 +27,7 @@ mod keywords;
 mod load;
 mod options;
 mod probe;
+mod proxies;
 #[cfg(test)]
 mod reference;
 mod setting;
@@ -38,6 +40,7 @@ mod toml_file;
 mod types;
 mod values;
 
+pub use access_format::{AccessFormat, FormatAtom, FormatPart};
 pub use env::process_environment;
 pub use error::LoadError;
 pub use keywords::{Value, from_keywords};
@@ -47,11 +50,12 @@ pub use options::{
     WebSocketOptions, WorkerOptions,
 };
 pub use probe::{HealthCheck, Probe, load_health, load_status};
+pub use proxies::{ForwardedField, ProxyOptions, ProxyProtocol, TrustedPeer};
 pub use surroundings::Surroundings;
 pub use tls::{ClientCertificates, Secret, TlsOptions, TlsVersion};
 pub use types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, HttpVersions, Lifespan,
-    LogFile, LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
+    LogConfig, LogFile, LogFormat, LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
 };
 
 /// A complete configuration, and what the user should be told about it.

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access_format::AccessFormat;
+use crate::proxies::ProxyOptions;
 use crate::tls::TlsOptions;
 use crate::types::{
-    Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Lifespan, LogFile, LogLevel,
-    MemoryLimit, WorkerCount, Ws,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Lifespan, LogConfig, LogFile,
+    LogFormat, LogLevel, MemoryLimit, WorkerCount, Ws,
 };
 
 /// Everything that can be set.
@@ -25,6 +27,8 @@ pub struct Config {
     pub bind: BindOptions,
     /// Connections, requests and responses.
     pub http: HttpOptions,
+    /// Proxies in front.
+    pub proxy: ProxyOptions,
     /// Encrypted connections.
     pub tls: TlsOptions,
     /// WebSockets.
@@ -99,8 +103,16 @@ pub struct HttpOptions {
     pub limit_request_fields: usize,
     /// The most bytes of a request body.
     pub limit_request_body: Option<u64>,
-    /// The most requests in flight in one worker; the next one is answered with 503.
+    /// The most requests in flight in one worker; the next one waits or is answered with 503.
     pub limit_concurrency: Option<u32>,
+    /// How many requests wait when there are that many.
+    pub limit_queue: u32,
+    /// How long they wait.
+    pub timeout_queue: Duration,
+    /// How long a request may make no progress.
+    pub timeout_request: Option<Duration>,
+    /// The most open connections in one worker.
+    pub limit_connections: Option<u32>,
     /// Whether responses have a `server` field.
     pub server_header: bool,
     /// Whether responses have a `date` field.
@@ -119,6 +131,10 @@ impl Default for HttpOptions {
             limit_request_fields: 100,
             limit_request_body: None,
             limit_concurrency: None,
+            limit_queue: 0,
+            timeout_queue: Duration::from_secs(10),
+            timeout_request: None,
+            limit_connections: None,
             server_header: true,
             date_header: true,
             headers: Vec::new(),
@@ -275,6 +291,18 @@ pub struct LogOptions {
     pub error_logfile: Option<LogFile>,
     /// Whether the log is coloured; none to colour it on a terminal only.
     pub use_colors: Option<bool>,
+    /// What the lines of both logs look like.
+    pub format: LogFormat,
+    /// What the lines about requests look like instead.
+    pub access_logformat: Option<AccessFormat>,
+    /// Paths without a line, as globs.
+    pub access_log_exclude: Vec<String>,
+    /// How long a request may take without a warning.
+    pub slow_request_warning: Option<Duration>,
+    /// Whether what the workers log goes through Python's `logging`.
+    pub python: bool,
+    /// How that is configured; none to leave it to the application.
+    pub config: Option<LogConfig>,
 }
 
 impl Default for LogOptions {
@@ -285,6 +313,12 @@ impl Default for LogOptions {
             access_logfile: None,
             error_logfile: None,
             use_colors: None,
+            format: LogFormat::Text,
+            access_logformat: None,
+            access_log_exclude: Vec::new(),
+            slow_request_warning: None,
+            python: false,
+            config: None,
         }
     }
 }

@@ -112,6 +112,8 @@ pub(crate) enum Group {
     Reload,
     /// Connections, requests, responses.
     Http,
+    /// What is in front.
+    Proxies,
     /// Encrypted connections.
     Tls,
     /// Messages, pings, compression.
@@ -132,6 +134,7 @@ impl Group {
         Self::Workers,
         Self::Reload,
         Self::Http,
+        Self::Proxies,
         Self::Tls,
         Self::WebSocket,
         Self::Logging,
@@ -146,6 +149,7 @@ impl Group {
             Self::Workers => "Workers",
             Self::Reload => "Development",
             Self::Http => "HTTP",
+            Self::Proxies => "Proxies",
             Self::Tls => "TLS",
             Self::WebSocket => "WebSocket",
             Self::Logging => "Logging",

@@ -8,13 +8,19 @@
 
 mod accept;
 mod access_log;
+mod admission;
 mod date;
 mod deadline;
 mod exchange;
+mod file;
+mod forwarding;
 mod http1;
 mod http2;
 mod live;
+mod log_output;
 mod metered;
+mod opening;
+mod proxy_protocol;
 mod redirect;
 mod rejection;
 mod service;
@@ -22,15 +28,21 @@ pub mod tls;
 mod transport;
 mod websocket;
 
-pub use accept::{Listener, accept_connections, serve};
-pub use access_log::AccessLog;
+pub use accept::{Listener, Opening, accept_connections, open, serve};
+pub use access_log::{
+    AccessLog, AccessLogOptions, AccessRecord, Atom, Conversion, Format, Number, Output, Pattern,
+    PatternPart, Records, TextStyle, access_file, access_stream,
+};
 pub use deadline::Deadline;
-pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
+pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, SendError};
+pub use file::{FileError, FileSource, OpenFile, send_file};
 pub use live::{LiveRequest, LiveRequests};
+pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escaped};
+pub use proxy_protocol::ProxyProtocol;
 pub use redirect::Redirect;
 pub use service::{
-    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, HASTY_PATIENCE, NoTelemetry, Options, Request,
-    Service, Telemetry, Versions,
+    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, HASTY_PATIENCE, NoTelemetry, Options,
+    Overload, Request, Service, Telemetry, Versions,
 };
 pub use transport::Transport;
-pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};
+pub use websocket::{Kept, MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -90,11 +90,13 @@ mod tests {
             form: if path == "*" { TargetForm::Asterisk } else { TargetForm::Origin },
         };
         let request = Request {
+            id: None,
             method: "GET",
             target,
             version: Version::Http11,
             fields: field.as_slice(),
             accepts_trailers: false,
+            forwarded: None,
         };
         redirect.location(&request).map(|location| String::from_utf8(location).unwrap())
     }

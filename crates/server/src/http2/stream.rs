@@ -21,10 +21,9 @@ use tokio::time::Instant;
 
 use super::answer::{answer, append};
 use super::tunnel::{Asked, Tunnel};
+use crate::access_log::{Ended, Entry};
 use crate::deadline::Deadline;
-use crate::exchange::{
-    Exchange, HIGH_WATER, Outcome, Outlet, Output, OutputEnd, RequestLine, Written,
-};
+use crate::exchange::{Exchange, HIGH_WATER, Outcome, Outlet, Output, OutputEnd, Written};
 use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Service};
 use crate::websocket::{Log, WebSocket};
@@ -50,7 +49,7 @@ pub(super) struct Admitted<A: App> {
     /// If the request asks for a WebSocket; then it has no content.
     pub(super) asked: Option<(RecvStream, Option<Agreement>)>,
     pub(super) is_head: bool,
-    pub(super) line: Option<RequestLine>,
+    pub(super) entry: Option<Box<Entry>>,
     pub(super) live: LiveKey,
     pub(super) now: Instant,
 }
@@ -80,9 +79,12 @@ pub(super) struct StreamTask<A: App> {
     is_head: bool,
     status: u16,
     started: Instant,
-    line: Option<RequestLine>,
+    sent: u64,
+    entry: Option<Box<Entry>>,
     live: LiveKey,
     stall: Deadline,
+    /// Until when there has to be progress, as long as the application has not sent everything.
+    silence: Deadline,
     is_over: bool,
     socket: Socket,
 }
@@ -141,11 +143,13 @@ impl<A: App> StreamTask<A> {
             respond,
             asked,
             is_head,
-            line,
+            entry,
             live,
             now,
         } = admitted;
         service.request_started(now);
+        let mut silence = Deadline::default();
+        silence.set(service.silent_until(now));
         let exchange = Exchange::new(is_head, content.is_none());
         let socket = match (asked, &service.options.websocket) {
             (Some((content, deflate)), Some(options)) => {
@@ -170,15 +174,21 @@ impl<A: App> StreamTask<A> {
             is_head,
             status: 0,
             started: now,
-            line,
+            sent: 0,
+            entry,
             live,
             stall: Deadline::default(),
+            silence,
             is_over: false,
         }
     }
 
     pub(super) fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
+    }
+
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.entry.as_deref()
     }
 
     /// What the application is called with, if it is for a WebSocket.
@@ -227,7 +237,11 @@ impl<A: App> StreamTask<A> {
                 return Ok(Poll::Ready(()));
             }
             let has_moved = taken || self.queued < waiting;
-            if self.poll_content(cx)? || (has_moved && sent.is_ready()) {
+            let has_content_moved = self.poll_content(cx)?;
+            if has_moved || has_content_moved {
+                self.note_progress();
+            }
+            if has_content_moved || (has_moved && sent.is_ready()) {
                 continue;
             }
             if !is_registered {
@@ -249,14 +263,42 @@ impl<A: App> StreamTask<A> {
                 if self.stall.poll(cx).is_ready() {
                     return Err(self.cut(Reason::CANCEL));
                 }
+            } else if self.silence.poll(cx).is_ready() {
+                self.run_out(sent.is_pending())?;
+                continue;
             }
             return Ok(Poll::Pending);
         }
     }
 
+    /// The application has sent something, or the client has sent or read something.
+    fn note_progress(&mut self) {
+        if !self.silence.is_unset() {
+            self.silence.set(self.service.silent_until(Instant::now()));
+        }
+    }
+
+    /// There has been no progress for too long (`--timeout-request`): what follows depends on who is
+    /// waited for.
+    fn run_out(&mut self, is_unread: bool) -> Result<(), Lost> {
+        self.silence.set(None);
+        if is_unread {
+            return Err(self.cut(Reason::CANCEL));
+        }
+        if self.content.is_some() && self.exchange.waits_for_content() {
+            return self.refuse_content(RequestError::RequestTimeout);
+        }
+        self.service.time_out(&self.exchange, self.live, &self.peer);
+        self.disconnect();
+        self.answer(504, "Gateway Timeout")
+    }
+
     /// Whether the application has nothing more to add: only the client is waited for.
     fn is_sent_off(&self) -> bool {
-        self.last.is_some() || self.exchange.is_complete() || self.exchange.outcome().is_some()
+        self.last.is_some()
+            || self.exchange.is_complete()
+            || self.exchange.outcome().is_some()
+            || self.exchange.is_at_file()
     }
 
     /// The application has accepted a WebSocket: answers, and goes on with it.
@@ -279,7 +321,8 @@ impl<A: App> StreamTask<A> {
             fields.insert(http::header::SEC_WEBSOCKET_EXTENSIONS, value);
         }
         let sent = self.respond.send_response(response, false);
-        let log = if self.line.is_some() { Log::Lines } else { Log::Nothing };
+        let log =
+            if self.entry().is_some_and(Entry::is_listed) { Log::Lines } else { Log::Nothing };
         let Ok(send) = sent else {
             self.socket = Socket::Asked(asked);
             return Err(Lost);
@@ -288,6 +331,7 @@ impl<A: App> StreamTask<A> {
         self.socket = Socket::Open(Box::new(tunnel));
         // What HTTP/1.1 answers and the log knows as accepted; the client sees 200.
         self.status = 101;
+        self.silence.set(None);
         self.response = SendState::Ended;
         self.count_off();
         Ok(())
@@ -359,6 +403,9 @@ impl<A: App> StreamTask<A> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or_default();
         append(response.headers_mut(), head.all_fields(fields));
+        if let Some(entry) = &mut self.entry {
+            self.service.access_log().respond(entry, head, fields);
+        }
         if let ResponseFraming::Length(length) = head.framing(Version::Http2, self.is_head, whole) {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
         }
@@ -402,6 +449,7 @@ impl<A: App> StreamTask<A> {
             }
             let piece = chunk.split_to(room);
             self.queued -= piece.len();
+            self.sent += piece.len() as u64;
             if !chunk.is_empty() {
                 self.queue.push_front(chunk);
             }
@@ -441,7 +489,8 @@ impl<A: App> StreamTask<A> {
                     let count = data.len();
                     self.received += count as u64;
                     if self.service.options.body_limit.is_some_and(|limit| self.received > limit) {
-                        return self.refuse_content().map(|()| true);
+                        let error = RequestError::BodyTooLarge;
+                        return self.refuse_content(error).map(|()| true);
                     }
                     content.flow_control().release_capacity(count).map_err(|_| Lost)?;
                     let is_last = content.is_end_stream();
@@ -451,6 +500,9 @@ impl<A: App> StreamTask<A> {
                     self.exchange.feed(data, is_last);
                     if is_last {
                         self.content = None;
+                        if let Some(entry) = &mut self.entry {
+                            entry.received();
+                        }
                     }
                     moved = true;
                 }
@@ -480,9 +532,8 @@ impl<A: App> StreamTask<A> {
         }
     }
 
-    /// The request's content is longer than it may be.
-    fn refuse_content(&mut self) -> Result<(), Lost> {
-        let error = RequestError::BodyTooLarge;
+    /// The request's content is longer than it may be, or does not come.
+    fn refuse_content(&mut self, error: RequestError) -> Result<(), Lost> {
         self.service.rejections.report(&self.peer, error, Instant::now());
         self.disconnect();
         self.answer(error.status(), &error.to_string())
@@ -548,7 +599,9 @@ impl<A: App> StreamTask<A> {
         let now = Instant::now();
         self.service.live_requests().leave(self.live);
         self.service.request_finished(self.status, self.started, now);
-        self.service.log_access(&self.peer, self.line.as_ref(), self.status);
+        let (status, bytes, started) = (self.status, self.sent, self.started);
+        let ended = Ended { status, bytes, started, now };
+        self.service.log_access(&self.peer, self.entry.as_deref(), ended);
     }
 }
 

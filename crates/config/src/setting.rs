@@ -128,7 +128,7 @@ pub(crate) enum Group {
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 9] = [
+    pub(crate) const SHOWN: [Self; 10] = [
         Self::Application,
         Self::Binding,
         Self::Workers,

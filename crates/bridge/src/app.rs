@@ -9,6 +9,8 @@ use rsgi_server::{App, ConnectionInfo, Exchange, Outcome, Request, WebSocket};
 
 use crate::errors;
 use crate::http::HttpExchange;
+use crate::other_loop::{Call, OtherLoop};
+use crate::reactor::Reactor;
 use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::selector::Selector;
 use crate::tasks::{End, OnEnd, Tasks, leaves_the_loop, to_coroutine};
@@ -18,21 +20,35 @@ use crate::websocket::WebSocketExchange;
 #[derive(Debug)]
 pub(crate) struct PyApp {
     callable: Py<PyAny>,
-    selector: Py<Selector>,
-    pub(crate) tasks: Tasks,
+    home: Home,
+    pub(crate) tasks: Arc<Tasks>,
     root_path: String,
     /// Set once the lifespan has filled the state.
     template: OnceLock<ScopeTemplate>,
 }
 
+/// The event loop of the application's tasks.
+#[derive(Debug)]
+pub(crate) enum Home {
+    /// rsgi's: this thread is in its `select()`.
+    Own(Py<Selector>),
+    /// Somebody else's, in another thread.
+    Other(OtherLoop),
+}
+
+impl Home {
+    /// The reactor, where the loop is rsgi's.
+    pub(crate) fn reactor(&self) -> Option<&Arc<Reactor>> {
+        match self {
+            Self::Own(selector) => Some(selector.get().reactor()),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 impl PyApp {
-    pub(crate) fn new(
-        callable: Py<PyAny>,
-        selector: Py<Selector>,
-        tasks: Tasks,
-        root_path: String,
-    ) -> Self {
-        Self { callable, selector, tasks, root_path, template: OnceLock::new() }
+    pub(crate) fn new(callable: Py<PyAny>, home: Home, tasks: Tasks, root_path: String) -> Self {
+        Self { callable, home, tasks: Arc::new(tasks), root_path, template: OnceLock::new() }
     }
 
     /// Fixes what all scopes share. Once, before the first request.
@@ -46,12 +62,24 @@ impl PyApp {
     pub(crate) fn start(
         &self,
         py: Python<'_>,
-        tasks: &Tasks,
+        tasks: &Arc<Tasks>,
         scope: &Bound<'_, PyDict>,
         receive: Bound<'_, PyAny>,
         send: Bound<'_, PyAny>,
         on_end: impl OnEnd,
     ) {
+        let selector = match &self.home {
+            Home::Own(selector) => selector.get(),
+            Home::Other(event_loop) => {
+                let call = Call {
+                    callable: self.callable.clone_ref(py),
+                    arguments: (scope.clone().unbind(), receive.unbind(), send.unbind()),
+                    tasks: Arc::clone(tasks),
+                    on_end: Box::new(on_end),
+                };
+                return event_loop.start(py, call);
+            }
+        };
         let called = self.callable.bind(py).call1((scope, receive, send)).and_then(to_coroutine);
         let left = match called {
             Ok(coroutine) => tasks.start(py, coroutine, on_end),
@@ -64,7 +92,6 @@ impl PyApp {
                 Ok(())
             }
         };
-        let selector = self.selector.get();
         if let Err(error) = left {
             selector.reactor().interrupt(error);
         }
@@ -85,7 +112,7 @@ impl App for PyApp {
                 return exchange.finish(Outcome::Failed);
             };
             let prepared = template.build(py, connection, request).and_then(|scope| {
-                let reactor = Arc::clone(self.selector.get().reactor());
+                let reactor = self.home.reactor().cloned();
                 let http = Bound::new(py, HttpExchange::new(Arc::clone(exchange), reactor))?;
                 let receive = http.getattr(intern!(py, "receive"))?;
                 let send = http.getattr(intern!(py, "send"))?;
@@ -115,7 +142,7 @@ impl App for PyApp {
                 return websocket.finish(Outcome::Failed);
             };
             let prepared = template.build_websocket(py, connection, request).and_then(|scope| {
-                let reactor = Arc::clone(self.selector.get().reactor());
+                let reactor = self.home.reactor().cloned();
                 let shared = WebSocketExchange::new(Arc::clone(websocket), reactor);
                 let shared = Bound::new(py, shared)?;
                 let receive = shared.getattr(intern!(py, "receive"))?;

@@ -109,7 +109,8 @@ enum Start {
 
 struct Work {
     operation: Box<dyn Operation>,
-    reactor: Arc<Reactor>,
+    /// Whose turn a wake-up ends; `None` on a loop that is not rsgi's.
+    reactor: Option<Arc<Reactor>>,
 }
 
 /// How a step ended.
@@ -121,7 +122,7 @@ enum Step {
 
 impl Awaitable {
     /// Awaits `operation`, whose wake-ups end the turn of `reactor`.
-    pub(crate) fn operation(operation: Box<dyn Operation>, reactor: Arc<Reactor>) -> Self {
+    pub(crate) fn operation(operation: Box<dyn Operation>, reactor: Option<Arc<Reactor>>) -> Self {
         Self::starting(Start::Operation(Work { operation, reactor }))
     }
 
@@ -186,7 +187,7 @@ impl Awaitable {
             future: future.clone().unbind(),
             event_loop: event_loop.unbind(),
             thread: thread::current().id(),
-            reactor: Arc::clone(&work.reactor),
+            reactor: work.reactor.clone(),
         }));
         if let Poll::Ready(result) = work.operation.poll(py, &mut Context::from_waker(&waker)) {
             return result.map(Step::Return);
@@ -255,14 +256,16 @@ struct FutureWaker {
     future: Py<PyAny>,
     event_loop: Py<PyAny>,
     thread: ThreadId,
-    reactor: Arc<Reactor>,
+    reactor: Option<Arc<Reactor>>,
 }
 
 impl FutureWaker {
     fn resolve(&self, py: Python<'_>) -> PyResult<()> {
         if thread::current().id() == self.thread {
             resolve_future(self.future.bind(py))?;
-            self.reactor.wake();
+            if let Some(reactor) = &self.reactor {
+                reactor.wake();
+            }
             return Ok(());
         }
         let resolve = pyo3::wrap_pyfunction!(resolve_future, py)?;

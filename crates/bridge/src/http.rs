@@ -25,16 +25,17 @@ use crate::reactor::Reactor;
 #[derive(Debug)]
 pub struct HttpExchange {
     exchange: Arc<Exchange>,
-    reactor: Arc<Reactor>,
+    /// The loop's, where it is rsgi's.
+    reactor: Option<Arc<Reactor>>,
 }
 
 impl HttpExchange {
-    pub(crate) fn new(exchange: Arc<Exchange>, reactor: Arc<Reactor>) -> Self {
+    pub(crate) fn new(exchange: Arc<Exchange>, reactor: Option<Arc<Reactor>>) -> Self {
         Self { exchange, reactor }
     }
 
     fn await_operation(&self, operation: impl Operation) -> Awaitable {
-        Awaitable::operation(Box::new(operation), Arc::clone(&self.reactor))
+        Awaitable::operation(Box::new(operation), self.reactor.clone())
     }
 
     fn accept(&self, message: &Bound<'_, PyAny>) -> PyResult<Flow> {

@@ -33,7 +33,7 @@ pub(crate) struct LifespanRun {
 struct Channel {
     state: Mutex<State>,
     changed: Notify,
-    reactor: Arc<Reactor>,
+    reactor: Option<Arc<Reactor>>,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ enum Event {
 }
 
 impl LifespanRun {
-    pub(crate) fn new(mode: LifespanMode, reactor: Arc<Reactor>, tasks: Tasks) -> Self {
+    pub(crate) fn new(mode: LifespanMode, reactor: Option<Arc<Reactor>>, tasks: Tasks) -> Self {
         Self {
             tasks: Arc::new(tasks),
             channel: Arc::new(Channel {
@@ -181,7 +181,7 @@ impl LifespanExchange {
     /// Wait for the next event: `lifespan.startup` or `lifespan.shutdown`.
     fn receive(&self) -> Awaitable {
         let operation = Receive(Arc::clone(&self.0));
-        Awaitable::operation(Box::new(operation), Arc::clone(&self.0.reactor))
+        Awaitable::operation(Box::new(operation), self.0.reactor.clone())
     }
 
     /// Answer an event.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rsgi_config::{BindOptions, Config, Ws};
 use rsgi_protocol::http::HeadLimits;
-use rsgi_server::{Options, WebSocketOptions};
+use rsgi_server::{Options, Residence, WebSocketOptions};
 
 /// How long a WebSocket's application may go on once it knows that the server stops: enough for a
 /// goodbye, and well within what Docker gives a container (10 s).
@@ -12,7 +12,7 @@ const WEBSOCKET_GRACE: Duration = Duration::from_secs(3);
 
 /// The server's options. `Config` has checked every value, so that no line here can be a wrong
 /// header.
-pub(crate) fn server(config: &Config) -> Options {
+pub(crate) fn server(config: &Config, application: Residence) -> Options {
     let http = &config.http;
     let extra = http.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     let names_server = http.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("server"));
@@ -34,6 +34,7 @@ pub(crate) fn server(config: &Config) -> Options {
             Vec::new()
         },
         extra_fields: extra.collect::<String>().into_bytes(),
+        application,
     }
 }
 

@@ -3,6 +3,7 @@
 //! asyncio itself only holds weak references to tasks. What is kept here is also what a shutdown
 //! waits for, and what it cancels at its deadline.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyBaseException;
@@ -19,8 +20,10 @@ use crate::reactor::Reactor;
 #[derive(Debug)]
 pub(crate) struct Tasks {
     event_loop: Py<PyAny>,
-    reactor: Arc<Reactor>,
-    /// `asyncio.Task` and its keywords for an eager start; `None` before Python 3.12.
+    /// `None` on a loop that is not rsgi's.
+    reactor: Option<Arc<Reactor>>,
+    /// `asyncio.Task` and its keywords for an eager start; `None` before Python 3.12, and on another
+    /// loop, which makes its own tasks.
     eager: Option<(Py<PyAny>, Py<PyDict>)>,
     running: Arc<Running>,
 }
@@ -29,7 +32,20 @@ pub(crate) struct Tasks {
 #[derive(Debug, Default)]
 struct Running {
     tasks: Mutex<Slab<Py<PyAny>>>,
+    /// Calls that will become tasks.
+    queued: AtomicUsize,
     emptied: Notify,
+}
+
+/// A call that will become a task; as long as it lives, the tasks count as running.
+#[derive(Debug)]
+pub(crate) struct Queued(Arc<Running>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::AcqRel);
+        self.0.emptied.notify_waiters();
+    }
 }
 
 /// How a task ended.
@@ -49,13 +65,19 @@ pub(crate) trait OnEnd: Send + Sync + 'static {
     fn ended(&self, py: Python<'_>, end: End);
 }
 
+impl OnEnd for Box<dyn OnEnd> {
+    fn ended(&self, py: Python<'_>, end: End) {
+        self.as_ref().ended(py, end);
+    }
+}
+
 impl Tasks {
     pub(crate) fn new(
         py: Python<'_>,
         event_loop: Bound<'_, PyAny>,
-        reactor: Arc<Reactor>,
+        reactor: Option<Arc<Reactor>>,
     ) -> PyResult<Self> {
-        let eager = if py.version_info() >= (3, 12) {
+        let eager = if reactor.is_some() && py.version_info() >= (3, 12) {
             let keywords = PyDict::new(py);
             keywords.set_item("loop", &event_loop)?;
             keywords.set_item("eager_start", true)?;
@@ -65,6 +87,12 @@ impl Tasks {
             None
         };
         Ok(Self { event_loop: event_loop.unbind(), reactor, eager, running: Arc::default() })
+    }
+
+    /// Announces a call that will become one of these tasks.
+    pub(crate) fn queue(&self) -> Queued {
+        self.running.queued.fetch_add(1, Ordering::AcqRel);
+        Queued(Arc::clone(&self.running))
     }
 
     /// Runs `coroutine` as a task in a copy of the current context; `on_end` is called once it has
@@ -122,18 +150,34 @@ impl Tasks {
         let tasks: Vec<_> =
             self.running.lock().iter().map(|(_, task)| task.clone_ref(py)).collect();
         for task in tasks {
-            if let Err(error) = task.bind(py).call_method0(intern!(py, "cancel")) {
+            if let Err(error) = self.cancel(task.bind(py)) {
                 log::error!("could not cancel a task: {error}");
             }
         }
-        self.reactor.wake();
+        if let Some(reactor) = &self.reactor {
+            reactor.wake();
+        }
+    }
+
+    fn cancel(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = task.py();
+        if self.reactor.is_some() {
+            task.call_method0(intern!(py, "cancel"))?;
+        } else {
+            // It is the other thread's.
+            let cancel = task.getattr(intern!(py, "cancel"))?;
+            let name = intern!(py, "call_soon_threadsafe");
+            self.event_loop.bind(py).call_method1(name, (cancel,))?;
+        }
+        Ok(())
     }
 
     /// Waits until every task has ended.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.running.emptied.notified();
-            if self.running.lock().is_empty() {
+            // In this order: a call becomes a task before it stops being queued.
+            if self.running.queued.load(Ordering::Acquire) == 0 && self.running.lock().is_empty() {
                 return;
             }
             emptied.await;

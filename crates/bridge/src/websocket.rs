@@ -28,16 +28,17 @@ use crate::reactor::Reactor;
 #[derive(Debug)]
 pub struct WebSocketExchange {
     websocket: Arc<WebSocket>,
-    reactor: Arc<Reactor>,
+    /// The loop's, where it is rsgi's.
+    reactor: Option<Arc<Reactor>>,
 }
 
 impl WebSocketExchange {
-    pub(crate) fn new(websocket: Arc<WebSocket>, reactor: Arc<Reactor>) -> Self {
+    pub(crate) fn new(websocket: Arc<WebSocket>, reactor: Option<Arc<Reactor>>) -> Self {
         Self { websocket, reactor }
     }
 
     fn await_operation(&self, operation: impl Operation) -> Awaitable {
-        Awaitable::operation(Box::new(operation), Arc::clone(&self.reactor))
+        Awaitable::operation(Box::new(operation), self.reactor.clone())
     }
 
     fn take(&self, message: &Bound<'_, PyAny>) -> PyResult<Flow> {

@@ -13,16 +13,17 @@ use std::io::ErrorKind::UnexpectedEof;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rsgi_config::{Config, LogFile, LogOptions};
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
 use rsgi_server::tls::{Tls, TlsError};
-use rsgi_server::{AccessLog, DrainPhase, Listener, Service, accept_connections};
+use rsgi_server::{AccessLog, DrainPhase, Listener, Residence, Service, accept_connections};
 use rsgi_supervisor::{
     Inherited, Order, Phase, Scoreboard, Version, WorkerControl, bind_all, exit,
 };
@@ -30,10 +31,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::app::PyApp;
+use crate::app::{Home, PyApp};
 use crate::ffi::register_for_reading;
 use crate::lifespan::{LifespanRun, describe};
 use crate::options;
+use crate::other_loop::{OtherLoop, run_beside};
 use crate::reactor::ParkHooks;
 use crate::selector::Selector;
 use crate::tasks::Tasks;
@@ -60,6 +62,8 @@ pub struct Worker {
     tls: Option<Arc<Tls>>,
     control: Arc<Control>,
     dumps: DumpRequests,
+    /// Where connections are driven if the event loop is not rsgi's.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a worker serves on.
@@ -170,6 +174,7 @@ impl Worker {
             })),
             control: Control::new(None, 0),
             dumps: DumpRequests::listen_if_free(settings.py())?,
+            thread: Mutex::default(),
         })
     }
 
@@ -256,8 +261,9 @@ impl Worker {
         self.control.has_started.load(Ordering::Relaxed)
     }
 
-    /// Serve `application` on `event_loop`, which has to run or to be run next. `on_ready` is called
-    /// once connections are accepted, and `on_end` when all is over.
+    /// Serve `application` on `event_loop`: on rsgi's, which has to run or to be run next, or beside
+    /// any other, which has to be the running one. `on_ready` is called once connections are accepted,
+    /// and `on_end` when all is over, both from another thread if the loop is another one.
     fn serve(
         &self,
         event_loop: &Bound<'_, PyAny>,
@@ -266,47 +272,49 @@ impl Worker {
         on_end: Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = event_loop.py();
-        let selector = event_loop
-            .getattr(intern!(py, "_selector"))?
-            .cast_into::<Selector>()
-            .map_err(|_| PyTypeError::new_err("rsgi serves on rsgi.EventLoop only"))?;
+        let home = self.home(event_loop)?;
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Place { listeners, scoreboard, slot }) = place else {
             return Err(PyRuntimeError::new_err("this worker has served already"));
         };
-        let reactor = Arc::clone(selector.get().reactor());
-        let handle = reactor.handle();
-        let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
+        let reactor = home.reactor().cloned();
         let board = Arc::new(Board::new(scoreboard, slot, self.max_requests()));
         let python = py.version_info();
         board.set_interpreter(Version([python.major, python.minor, python.patch].map(u16::from)));
         let app = PyApp::new(
             application.clone().unbind(),
-            selector.clone().unbind(),
-            Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
+            home,
+            Tasks::new(py, event_loop.clone(), reactor.clone())?,
             self.config.app.root_path.clone(),
         );
         let access_log = access_log(&self.config.log)?;
         let telemetry = Arc::clone(&board);
-        let service = Service::new(app, options::server(&self.config), access_log, telemetry);
-        reactor.set_hooks(Arc::new(Hooks {
-            service: Arc::clone(&service),
-            board: Arc::clone(&board),
-        }));
+        let residence = match &reactor {
+            Some(_) => Residence::SameThread,
+            None => Residence::OtherThread,
+        };
+        let options = options::server(&self.config, residence);
+        let service = Service::new(app, options, access_log, telemetry);
+        let hooks = Hooks { service: Arc::clone(&service), board: Arc::clone(&board) };
         let mode = lifespan_mode(self.config.app.lifespan);
         let lifespan = LifespanRun::new(
             mode,
-            Arc::clone(&reactor),
-            Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
+            reactor.clone(),
+            Tasks::new(py, event_loop.clone(), reactor.clone())?,
         );
         let control = Arc::clone(&self.control);
         let watchdog = Watchdog::start(Watched {
             board: Arc::clone(&board),
-            turns: reactor.turns(),
+            turns: reactor.as_ref().map(|reactor| reactor.turns()).unwrap_or_default(),
             requests: Arc::clone(service.live_requests()),
             inspector: Inspector::new(py)?,
             dump_asked: self.dumps.asked(),
-            limits: limits(&self.config.workers),
+            // How long another loop may do other things is its program's business.
+            limits: if reactor.is_some() {
+                limits(&self.config.workers)
+            } else {
+                Default::default()
+            },
             replace: Box::new(move |duration| {
                 control.report(|supervisor| supervisor.blocked(duration));
                 control.supervisor.is_some()
@@ -329,15 +337,44 @@ impl Worker {
             config: self.config.clone(),
         };
         let on_end = on_end.unbind();
+        let Some(reactor) = reactor else {
+            let life = async move { run.to_end(listeners).await };
+            let thread = run_beside(life, Arc::new(hooks), move || call_back(&on_end))?;
+            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+            return Ok(());
+        };
+        let handle = reactor.handle();
+        let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
+        reactor.set_hooks(Arc::new(hooks));
         drop(handle.spawn(async move {
             run.to_end(listeners).await;
             call_back(&on_end);
         }));
         Ok(())
     }
+
+    /// Wait for the thread beside another event loop. It ends right after it has called `on_end`.
+    fn join(&self, py: Python<'_>) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && py.detach(|| thread.join()).is_err()
+        {
+            log::error!("the thread of the connections has panicked");
+        }
+    }
 }
 
 impl Worker {
+    /// What kind of loop it is.
+    fn home(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<Home> {
+        let selector = event_loop.getattr_opt(intern!(event_loop.py(), "_selector"))?;
+        if let Some(Ok(selector)) = selector.map(Bound::cast_into::<Selector>) {
+            return Ok(Home::Own(selector.unbind()));
+        }
+        let control = Arc::clone(&self.control);
+        Ok(Home::Other(OtherLoop::new(event_loop, move || control.request(Stop::Now))?))
+    }
+
     /// A worker of a supervisor, whose settings it waits for. `None` if it is not wanted any more.
     pub(crate) fn supervised(inherited: Inherited) -> PyResult<Option<Self>> {
         let Inherited { listeners, scoreboard, slot, index, control } = inherited;
@@ -357,6 +394,7 @@ impl Worker {
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             dumps: DumpRequests::listen(),
             control: Control::new(Some(control), index),
+            thread: Mutex::default(),
         }))
     }
 

@@ -29,8 +29,8 @@ pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, S
 pub use live::{LiveRequest, LiveRequests};
 pub use redirect::Redirect;
 pub use service::{
-    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Service,
-    Telemetry,
+    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Residence,
+    Service, Telemetry,
 };
 pub use transport::Transport;
 pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -144,6 +144,19 @@ pub struct Options {
     pub server_field: Vec<u8>,
     /// The user's own fields for every response, as whole lines.
     pub extra_fields: Vec<u8>,
+    /// Where the application runs.
+    pub application: Residence,
+}
+
+/// Where an application runs, as seen from the connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Residence {
+    /// In the thread that drives them: what it sends leaves while it sends it.
+    #[default]
+    SameThread,
+    /// In another one, which must not touch a connection: what it sends leaves once the connection's
+    /// own task gets to it.
+    OtherThread,
 }
 
 /// How long a connection without a request stays open once a drain has begun: its next request may

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use super::Connection;
-use crate::exchange::{Outlet, Written};
+use crate::exchange::{NoOutlet, Outlet, Written};
 use crate::http2::Http2Task;
-use crate::service::{App, ConnectionInfo, Entry};
+use crate::service::{App, ConnectionInfo, Entry, Residence};
 use crate::transport::Transport;
 
 /// The task of one connection. Resolves when it is closed.
@@ -24,7 +24,12 @@ pub(crate) struct ConnectionTask<T: Transport, A: App> {
 impl<T: Transport, A: App> ConnectionTask<T, A> {
     pub(crate) fn new(io: T, entry: Entry<A>, peer: ConnectionInfo) -> Self {
         let connection = Arc::new_cyclic(|this: &Weak<Mutex<Connection<T, A>>>| {
-            Mutex::new(Connection::new(io, entry, peer, Weak::<Mutex<_>>::clone(this)))
+            let outlet: Weak<dyn Outlet> = match entry.service.options.application {
+                Residence::SameThread => Weak::<Mutex<_>>::clone(this),
+                // Its timers and its socket are those of the thread that polls it.
+                Residence::OtherThread => Weak::<NoOutlet>::new(),
+            };
+            Mutex::new(Connection::new(io, entry, peer, outlet))
         });
         Self { connection, http2: None }
     }

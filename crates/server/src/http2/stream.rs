@@ -19,9 +19,7 @@ use rsgi_protocol::http::response::{ResponseFraming, ResponseHead};
 use tokio::time::Instant;
 
 use crate::deadline::Deadline;
-use crate::exchange::{
-    Exchange, HIGH_WATER, Outcome, Outlet, Output, OutputEnd, RequestLine, Written,
-};
+use crate::exchange::{Exchange, HIGH_WATER, NoOutlet, Outcome, Output, OutputEnd, RequestLine};
 use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Service};
 
@@ -91,15 +89,6 @@ enum SendState {
 
 /// The client has gone, or must not go on.
 struct Lost;
-
-/// An outlet that is never there: the connection writes for all of its streams at once.
-struct NoOutlet;
-
-impl Outlet for NoOutlet {
-    fn write_now(&self, _: &mut Context<'_>) -> Written {
-        Written::Busy
-    }
-}
 
 impl<A: App> StreamTask<A> {
     /// Counts the request; the end of the task counts it off.

@@ -11,7 +11,8 @@ use rsgi_protocol::websocket::handshake::Acceptance;
 use rsgi_protocol::websocket::{Close, Kind};
 use rsgi_server::{
     AccessLog, App, ConnectionInfo, DrainPhase, Exchange, Flow, MessageReceived, Options, Outcome,
-    Outgoing, Request, SendError, Service, Telemetry, WebSocket, WebSocketOptions, serve,
+    Outgoing, Request, Residence, SendError, Service, Telemetry, WebSocket, WebSocketOptions,
+    serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -191,6 +192,7 @@ impl Stage {
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
+            application: Residence::SameThread,
         };
         let (tx, calls) = mpsc::channel(16);
         let books = Arc::new(Books::default());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rsgi_protocol::http::head::HeadLimits;
 use rsgi_server::{
-    AccessLog, ConnectionInfo, DrainPhase, Options, Service, Telemetry, Transport, serve,
+    AccessLog, ConnectionInfo, DrainPhase, Options, Residence, Service, Telemetry, Transport, serve,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -53,6 +53,7 @@ impl Stage {
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
+            application: Residence::SameThread,
         };
         change(&mut options);
         let books = Arc::new(Books::default());

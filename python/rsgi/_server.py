@@ -156,13 +156,11 @@ class Server:
                 worker.stop()
             ended = event_loop.create_future()
             worker.announce()
-            worker.serve(event_loop, application, self._on_ready, partial(_settle_soon, ended))
+            worker.serve(event_loop, application, self._on_ready, partial(_settle_soon, ended, worker))
             try:
                 await self._until(ended)
             finally:
-                if ended.done():
-                    worker.join()
-                else:  # this coroutine is thrown away, most likely with its loop
+                if not ended.done():  # this coroutine is thrown away, most likely with its loop
                     self.force_exit = True
 
     async def _until(self, ended: asyncio.Future[None]) -> None:
@@ -280,13 +278,14 @@ async def serve(app: str | Callable[..., Any], **settings: Any) -> None:
         raise RuntimeError(f"the server did not start (exit status {server.exit_status})")
 
 
-def _settle_soon(future: asyncio.Future[None]) -> None:
+def _settle_soon(ended: asyncio.Future[None], worker: Worker) -> None:
     # Also on rsgi's loop: the end comes from within `select()`, and a loop does not look behind its
     # own back.
     with suppress(RuntimeError):  # the loop is closed, and nobody waits
-        future.get_loop().call_soon_threadsafe(_settle, future)
+        ended.get_loop().call_soon_threadsafe(_settle, ended, worker)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _settle(ended: asyncio.Future[None], worker: Worker) -> None:
+    worker.join()
+    if not ended.done():
+        ended.set_result(None)

@@ -16,7 +16,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::reactor::Reactor;
+use crate::other_loop::{Letter, LoopHandle};
 
 /// Something that an application awaits.
 pub(crate) trait Operation: Send + Sync + 'static {
@@ -109,8 +109,7 @@ enum Start {
 
 struct Work {
     operation: Box<dyn Operation>,
-    /// Whose turn a wake-up ends; `None` on a loop that is not rsgi's.
-    reactor: Option<Arc<Reactor>>,
+    handle: LoopHandle,
 }
 
 /// How a step ended.
@@ -121,9 +120,9 @@ enum Step {
 }
 
 impl Awaitable {
-    /// Awaits `operation`, whose wake-ups end the turn of `reactor`.
-    pub(crate) fn operation(operation: Box<dyn Operation>, reactor: Option<Arc<Reactor>>) -> Self {
-        Self::starting(Start::Operation(Work { operation, reactor }))
+    /// Awaits `operation`, whose wake-ups reach the loop by `handle`.
+    pub(crate) fn operation(operation: Box<dyn Operation>, handle: LoopHandle) -> Self {
+        Self::starting(Start::Operation(Work { operation, handle }))
     }
 
     /// Returns `None` after one turn of the loop.
@@ -187,7 +186,7 @@ impl Awaitable {
             future: future.clone().unbind(),
             event_loop: event_loop.unbind(),
             thread: thread::current().id(),
-            reactor: work.reactor.clone(),
+            handle: work.handle.clone(),
         }));
         if let Poll::Ready(result) = work.operation.poll(py, &mut Context::from_waker(&waker)) {
             return result.map(Step::Return);
@@ -252,20 +251,18 @@ impl Awaitable {
 }
 
 /// Resolves an asyncio future.
-struct FutureWaker {
+pub(crate) struct FutureWaker {
     future: Py<PyAny>,
     event_loop: Py<PyAny>,
     thread: ThreadId,
-    reactor: Option<Arc<Reactor>>,
+    handle: LoopHandle,
 }
 
 impl FutureWaker {
-    fn resolve(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn resolve(&self, py: Python<'_>) -> PyResult<()> {
         if thread::current().id() == self.thread {
             resolve_future(self.future.bind(py))?;
-            if let Some(reactor) = &self.reactor {
-                reactor.wake();
-            }
+            self.handle.changed();
             return Ok(());
         }
         let resolve = pyo3::wrap_pyfunction!(resolve_future, py)?;
@@ -281,6 +278,11 @@ impl Wake for FutureWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        if let LoopHandle::Other(mailbox) = &self.handle
+            && thread::current().id() != self.thread
+        {
+            return mailbox.post(Letter::Resolve(Arc::clone(self)));
+        }
         Python::attach(|py| {
             if let Err(error) = self.resolve(py) {
                 // The loop was closed under the waiting task.

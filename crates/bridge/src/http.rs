@@ -18,24 +18,23 @@ use rsgi_server::{Exchange, Flow, Received};
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
 use crate::message::{Message, invalid_header};
-use crate::reactor::Reactor;
+use crate::other_loop::LoopHandle;
 
 /// One request, as the application holds it: `receive` and `send` are its methods.
 #[pyclass(frozen, module = "rsgi._native")]
 #[derive(Debug)]
 pub struct HttpExchange {
     exchange: Arc<Exchange>,
-    /// The loop's, where it is rsgi's.
-    reactor: Option<Arc<Reactor>>,
+    handle: LoopHandle,
 }
 
 impl HttpExchange {
-    pub(crate) fn new(exchange: Arc<Exchange>, reactor: Option<Arc<Reactor>>) -> Self {
-        Self { exchange, reactor }
+    pub(crate) fn new(exchange: Arc<Exchange>, handle: LoopHandle) -> Self {
+        Self { exchange, handle }
     }
 
     fn await_operation(&self, operation: impl Operation) -> Awaitable {
-        Awaitable::operation(Box::new(operation), self.reactor.clone())
+        Awaitable::operation(Box::new(operation), self.handle.clone())
     }
 
     fn accept(&self, message: &Bound<'_, PyAny>) -> PyResult<Flow> {

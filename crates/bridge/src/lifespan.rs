@@ -17,7 +17,7 @@ use crate::app::PyApp;
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
 use crate::message::Message;
-use crate::reactor::Reactor;
+use crate::other_loop::LoopHandle;
 use crate::scope::lifespan_scope;
 use crate::tasks::{End, OnEnd, Tasks};
 
@@ -33,7 +33,7 @@ pub(crate) struct LifespanRun {
 struct Channel {
     state: Mutex<State>,
     changed: Notify,
-    reactor: Option<Arc<Reactor>>,
+    handle: LoopHandle,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ enum Event {
 }
 
 impl LifespanRun {
-    pub(crate) fn new(mode: LifespanMode, reactor: Option<Arc<Reactor>>, tasks: Tasks) -> Self {
+    pub(crate) fn new(mode: LifespanMode, handle: LoopHandle, tasks: Tasks) -> Self {
         Self {
             tasks: Arc::new(tasks),
             channel: Arc::new(Channel {
@@ -68,7 +68,7 @@ impl LifespanRun {
                     is_over: false,
                 }),
                 changed: Notify::new(),
-                reactor,
+                handle,
             }),
         }
     }
@@ -181,7 +181,7 @@ impl LifespanExchange {
     /// Wait for the next event: `lifespan.startup` or `lifespan.shutdown`.
     fn receive(&self) -> Awaitable {
         let operation = Receive(Arc::clone(&self.0));
-        Awaitable::operation(Box::new(operation), self.0.reactor.clone())
+        Awaitable::operation(Box::new(operation), self.0.handle.clone())
     }
 
     /// Answer an event.

@@ -14,14 +14,13 @@ use pyo3::{PyTypeInfo, intern};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::reactor::Reactor;
+use crate::other_loop::{Letter, LoopHandle};
 
 /// Starts tasks on one event loop.
 #[derive(Debug)]
 pub(crate) struct Tasks {
     event_loop: Py<PyAny>,
-    /// `None` on a loop that is not rsgi's.
-    reactor: Option<Arc<Reactor>>,
+    handle: LoopHandle,
     /// `asyncio.Task` and its keywords for an eager start; `None` before Python 3.12, and on another
     /// loop, which makes its own tasks.
     eager: Option<(Py<PyAny>, Py<PyDict>)>,
@@ -65,19 +64,14 @@ pub(crate) trait OnEnd: Send + Sync + 'static {
     fn ended(&self, py: Python<'_>, end: End);
 }
 
-impl OnEnd for Box<dyn OnEnd> {
-    fn ended(&self, py: Python<'_>, end: End) {
-        self.as_ref().ended(py, end);
-    }
-}
-
 impl Tasks {
     pub(crate) fn new(
         py: Python<'_>,
         event_loop: Bound<'_, PyAny>,
-        reactor: Option<Arc<Reactor>>,
+        handle: LoopHandle,
     ) -> PyResult<Self> {
-        let eager = if reactor.is_some() && py.version_info() >= (3, 12) {
+        let is_own = matches!(handle, LoopHandle::Own(_));
+        let eager = if is_own && py.version_info() >= (3, 12) {
             let keywords = PyDict::new(py);
             keywords.set_item("loop", &event_loop)?;
             keywords.set_item("eager_start", true)?;
@@ -86,7 +80,7 @@ impl Tasks {
         } else {
             None
         };
-        Ok(Self { event_loop: event_loop.unbind(), reactor, eager, running: Arc::default() })
+        Ok(Self { event_loop: event_loop.unbind(), handle, eager, running: Arc::default() })
     }
 
     /// Announces a call that will become one of these tasks.
@@ -150,26 +144,13 @@ impl Tasks {
         let tasks: Vec<_> =
             self.running.lock().iter().map(|(_, task)| task.clone_ref(py)).collect();
         for task in tasks {
-            if let Err(error) = self.cancel(task.bind(py)) {
+            if let LoopHandle::Other(mailbox) = &self.handle {
+                mailbox.post(Letter::Cancel(task)); // it is the other thread's
+            } else if let Err(error) = task.bind(py).call_method0(intern!(py, "cancel")) {
                 log::error!("could not cancel a task: {error}");
             }
         }
-        if let Some(reactor) = &self.reactor {
-            reactor.wake();
-        }
-    }
-
-    fn cancel(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = task.py();
-        if self.reactor.is_some() {
-            task.call_method0(intern!(py, "cancel"))?;
-        } else {
-            // It is the other thread's.
-            let cancel = task.getattr(intern!(py, "cancel"))?;
-            let name = intern!(py, "call_soon_threadsafe");
-            self.event_loop.bind(py).call_method1(name, (cancel,))?;
-        }
-        Ok(())
+        self.handle.changed();
     }
 
     /// Waits until every task has ended.

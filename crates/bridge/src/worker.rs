@@ -13,7 +13,6 @@ use std::io::ErrorKind::UnexpectedEof;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -35,9 +34,8 @@ use crate::app::{Home, PyApp};
 use crate::ffi::register_for_reading;
 use crate::lifespan::{LifespanRun, describe};
 use crate::options;
-use crate::other_loop::{OtherLoop, run_beside};
+use crate::other_loop::{Beside, LoopHandle};
 use crate::reactor::ParkHooks;
-use crate::selector::Selector;
 use crate::tasks::Tasks;
 use crate::telemetry::Board;
 use crate::watchdog::{DumpRequests, Inspector, Watchdog, Watched, limits};
@@ -63,7 +61,7 @@ pub struct Worker {
     control: Arc<Control>,
     dumps: DumpRequests,
     /// Where connections are driven if the event loop is not rsgi's.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    beside: Mutex<Option<Beside>>,
 }
 
 /// What a worker serves on.
@@ -174,7 +172,7 @@ impl Worker {
             })),
             control: Control::new(None, 0),
             dumps: DumpRequests::listen_if_free(settings.py())?,
-            thread: Mutex::default(),
+            beside: Mutex::default(),
         })
     }
 
@@ -272,26 +270,30 @@ impl Worker {
         on_end: Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = event_loop.py();
-        let home = self.home(event_loop)?;
+        let home = Home::of(event_loop)?;
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Place { listeners, scoreboard, slot }) = place else {
             return Err(PyRuntimeError::new_err("this worker has served already"));
         };
-        let reactor = home.reactor().cloned();
+        let handle = home.handle();
+        let other = match &home {
+            Home::Own(_) => None,
+            Home::Other(other) => Some(Arc::clone(other)),
+        };
         let board = Arc::new(Board::new(scoreboard, slot, self.max_requests()));
         let python = py.version_info();
         board.set_interpreter(Version([python.major, python.minor, python.patch].map(u16::from)));
         let app = PyApp::new(
             application.clone().unbind(),
             home,
-            Tasks::new(py, event_loop.clone(), reactor.clone())?,
+            Tasks::new(py, event_loop.clone(), handle.clone())?,
             self.config.app.root_path.clone(),
         );
         let access_log = access_log(&self.config.log)?;
         let telemetry = Arc::clone(&board);
-        let residence = match &reactor {
-            Some(_) => Residence::SameThread,
-            None => Residence::OtherThread,
+        let residence = match &handle {
+            LoopHandle::Own(_) => Residence::SameThread,
+            LoopHandle::Other(_) => Residence::OtherThread,
         };
         let options = options::server(&self.config, residence);
         let service = Service::new(app, options, access_log, telemetry);
@@ -299,22 +301,21 @@ impl Worker {
         let mode = lifespan_mode(self.config.app.lifespan);
         let lifespan = LifespanRun::new(
             mode,
-            reactor.clone(),
-            Tasks::new(py, event_loop.clone(), reactor.clone())?,
+            handle.clone(),
+            Tasks::new(py, event_loop.clone(), handle.clone())?,
         );
         let control = Arc::clone(&self.control);
         let watchdog = Watchdog::start(Watched {
             board: Arc::clone(&board),
-            turns: reactor.as_ref().map(|reactor| reactor.turns()).unwrap_or_default(),
+            turns: match &handle {
+                LoopHandle::Own(reactor) => reactor.turns(),
+                LoopHandle::Other(_) => Arc::default(),
+            },
             requests: Arc::clone(service.live_requests()),
             inspector: Inspector::new(py)?,
             dump_asked: self.dumps.asked(),
             // How long another loop may do other things is its program's business.
-            limits: if reactor.is_some() {
-                limits(&self.config.workers)
-            } else {
-                Default::default()
-            },
+            limits: if other.is_none() { limits(&self.config.workers) } else { Default::default() },
             replace: Box::new(move |duration| {
                 control.report(|supervisor| supervisor.blocked(duration));
                 control.supervisor.is_some()
@@ -337,12 +338,13 @@ impl Worker {
             config: self.config.clone(),
         };
         let on_end = on_end.unbind();
-        let Some(reactor) = reactor else {
+        if let Some(other) = other {
             let life = async move { run.to_end(listeners).await };
-            let thread = run_beside(life, Arc::new(hooks), move || call_back(&on_end))?;
-            *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+            let beside = Beside::start(other, life, Arc::new(hooks), move || call_back(&on_end))?;
+            *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some(beside);
             return Ok(());
-        };
+        }
+        let LoopHandle::Own(reactor) = handle else { return Ok(()) };
         let handle = reactor.handle();
         let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
         reactor.set_hooks(Arc::new(hooks));
@@ -353,28 +355,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Wait for the thread beside another event loop. It ends right after it has called `on_end`.
+    /// Wait for the thread beside another event loop, which has called `on_end`. Called by the loop.
     fn join(&self, py: Python<'_>) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && py.detach(|| thread.join()).is_err()
-        {
-            log::error!("the thread of the connections has panicked");
+        let beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(beside) = beside {
+            beside.join(py);
         }
     }
 }
 
 impl Worker {
-    /// What kind of loop it is.
-    fn home(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<Home> {
-        let selector = event_loop.getattr_opt(intern!(event_loop.py(), "_selector"))?;
-        if let Some(Ok(selector)) = selector.map(Bound::cast_into::<Selector>) {
-            return Ok(Home::Own(selector.unbind()));
-        }
-        let control = Arc::clone(&self.control);
-        Ok(Home::Other(OtherLoop::new(event_loop, move || control.request(Stop::Now))?))
-    }
-
     /// A worker of a supervisor, whose settings it waits for. `None` if it is not wanted any more.
     pub(crate) fn supervised(inherited: Inherited) -> PyResult<Option<Self>> {
         let Inherited { listeners, scoreboard, slot, index, control } = inherited;
@@ -394,7 +384,7 @@ impl Worker {
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             dumps: DumpRequests::listen(),
             control: Control::new(Some(control), index),
-            thread: Mutex::default(),
+            beside: Mutex::default(),
         }))
     }
 

@@ -12,7 +12,7 @@ from types import FrameType, MappingProxyType
 from typing import Any
 
 from rsgi._event_loop import new_event_loop
-from rsgi._importer import ApplicationError, check, load
+from rsgi._importer import ApplicationError, load, take
 from rsgi._native import Worker, check_keywords
 from rsgi._run import asks_for_several
 
@@ -156,7 +156,9 @@ class Server:
                 worker.stop()
             ended = event_loop.create_future()
             worker.announce()
-            worker.serve(event_loop, application, self._on_ready, partial(_settle_soon, ended, worker))
+            worker.serve(
+                event_loop, application, self._on_ready, partial(_settle_soon, ended, worker)
+            )
             try:
                 await self._until(ended)
             finally:
@@ -253,9 +255,9 @@ def load_for(worker: Worker, app: str | Callable[..., Any]) -> Callable[..., Any
     """Return the application that a worker is to serve; log why there is none."""
     try:
         if worker.target is not None:
-            return load(worker.target, factory=worker.factory, app_dir=worker.app_dir)
+            return load(worker)
         made = app() if worker.factory and callable(app) else app
-        return check(made, repr(app))
+        return take(made, repr(app), worker)
     except ApplicationError as error:
         worker.fail(f"Error loading ASGI app: {error}")
         return None

@@ -27,9 +27,7 @@ def main(passed: str) -> int:
         signal.signal(number, _ignore)
     template = Template.inherited(passed)
     try:
-        application = load(
-            template.target or "", factory=template.factory, app_dir=template.app_dir
-        )
+        application = load(template)
     except ApplicationError as error:
         template.fail(f"Error loading ASGI app: {error}")
         _leave(3)

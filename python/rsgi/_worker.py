@@ -44,7 +44,7 @@ def main() -> int:
     from rsgi._serving import EXIT_GRACE, serve
 
     try:
-        application = load(worker.target or "", factory=worker.factory, app_dir=worker.app_dir)
+        application = load(worker)
     except ApplicationError as error:
         worker.fail(f"Error loading ASGI app: {error}")
         return worker.exit_status

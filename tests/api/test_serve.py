@@ -509,4 +509,3 @@ def test_interrupts_leave_the_loop() -> None:
         run("asyncio", main())
     names = [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
     assert "app" in names, names
-

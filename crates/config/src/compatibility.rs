@@ -5,6 +5,7 @@
 //! meaning of one of ours is an alias in [`crate::table`] instead. Long because it is one table.
 
 use crate::setting::{Kind, Setting};
+use crate::types::Ws;
 use crate::{tls, values};
 
 const LOOP: &str = "workers run rsgi's own event loop";
@@ -104,11 +105,6 @@ pub(crate) static OTHERS: &[Setting] = &[
         read: |_, text| values::choice(text, &["auto", "h11", "httptools", "zttp", "1"]),
         ..ignored("http", "PARSER", PARSER)
     },
-    Setting {
-        doc: "`auto`, `asgi3` or `asgi`.",
-        read: |_, text| values::choice(text, &["auto", "asgi3", "asgi"]),
-        ..ignored("interface", "INTERFACE", "applications are always called as ASGI 3")
-    },
     ignored("http_parser", "PARSER", PARSER),
     ignored("task_impl", "WORD", "requests are asyncio's own tasks"),
     ignored("runtime_mode", "WORD", "a worker has one thread"),
@@ -126,6 +122,7 @@ pub(crate) static OTHERS: &[Setting] = &[
         short: Some('D'),
         ..refused("daemon", "", "", "rsgi stays in the foreground; use systemd or Docker")
     },
+    ignored("initgroups", "", "the groups of --user are always taken on"),
     ignored("worker_tmp_dir", "DIR", "heartbeats are in shared memory, not in a file"),
     ignored("worker_connections", "N", "--limit-concurrency limits requests at once"),
     ignored("backpressure", "N", "--limit-concurrency answers 503 instead of waiting"),
@@ -245,6 +242,18 @@ pub(crate) static OTHERS: &[Setting] = &[
         read: |draft, text| {
             if values::switch(text)? {
                 draft.config.tls.client_certificates = tls::ClientCertificates::Required;
+            }
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "no_ws",
+        kind: Kind::Flag,
+        help: "the same as `--ws none`",
+        read: |draft, text| {
+            if values::switch(text)? {
+                draft.config.websocket.ws = Ws::None;
             }
             Ok(())
         },

@@ -11,8 +11,8 @@ use crate::completions::SHELLS;
 use crate::draft::StreamShutdown;
 use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    Account, ByteSize, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, Ws, parse_fd,
-    parse_host, parse_port, unix_path,
+    Account, ByteSize, Interface, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, Ws,
+    parse_fd, parse_host, parse_port, unix_path,
 };
 use crate::{tls, values};
 
@@ -85,6 +85,32 @@ pub(crate) static SETTINGS: &[Setting] = &[
         read: |draft, text| {
             draft.launch.python_path.extend(values::directories(text)?);
             Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "interface",
+        words: Interface::WORDS,
+        placeholder: "WORD",
+        default: "auto",
+        group: Group::Application,
+        help: "what APP speaks: auto, asgi3, asgi2, wsgi",
+        doc: "`auto` is ASGI 3, and ASGI 2 for what takes one argument. WSGI has to be asked for, needs the extra \
+              `rsgi[wsgi]`, and is explained in [Flask](../guides/flask.md). `asgi` is `asgi3`, as in granian.",
+        read: |draft, text| store(&mut draft.config.app.interface, text.parse::<Interface>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "wsgi_threads",
+        placeholder: "N",
+        default: "10",
+        group: Group::Application,
+        help: "calls of a WSGI APP at once, in each worker",
+        doc: "A WSGI application blocks while it works, so each call has a thread; further requests wait. Every \
+              thread may hold a connection to the database: `--workers` times this is what that has to allow. \
+              No ASGI application needs it.",
+        read: |draft, text| {
+            store(&mut draft.config.app.wsgi_threads, values::integer(text, 1, 1000))
         },
         ..Setting::ROW
     },
@@ -765,7 +791,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "error_logfile",
-        aliases: &["log_file"],
+        aliases: &["log_file", "error_log"],
         kind: Kind::Text,
         placeholder: "PATH",
         default: "-",

@@ -42,7 +42,9 @@ fn run(command: &str) -> Result<Loaded, LoadError> {
     }
     let server = words.next();
     assert!(
-        server.is_some_and(|name| ["rsgi", "uvicorn", "gunicorn"].contains(&name)),
+        server.is_some_and(
+            |name| ["rsgi", "uvicorn", "gunicorn", "hypercorn", "granian"].contains(&name)
+        ),
         "{command}"
     );
     load(words.map(Into::into), &surroundings)
@@ -76,6 +78,16 @@ fn commands_of_uvicorn_are_what_their_guide_says() {
 #[test]
 fn commands_of_gunicorn_are_what_their_guide_says() {
     check_commands("from-gunicorn.md", "gunicorn");
+}
+
+#[test]
+fn commands_of_hypercorn_are_what_their_guide_says() {
+    check_commands("from-hypercorn.md", "hypercorn");
+}
+
+#[test]
+fn commands_of_granian_are_what_their_guide_says() {
+    check_commands("from-granian.md", "granian");
 }
 
 #[test]

@@ -135,9 +135,9 @@ class Server:
     async def serve(self) -> None:
         """Serve on the running event loop until told to stop.
 
-        On an `rsgi.EventLoop` everything happens in this thread. On any other loop (plain asyncio's,
-        uvloop's, Jupyter's) connections have a thread of their own, and every call of the
-        application, `receive()` and `send()` crosses over: the same behaviour, but slower.
+        On an `rsgi.EventLoop` everything happens in this thread. On any other loop (asyncio's own,
+        uvloop's, Jupyter's) connections have a thread of their own, and every request crosses over
+        and back: the same behaviour, but slower.
 
         On the main thread SIGINT and SIGTERM stop the server, and once it has stopped they are
         raised again for the program around it, as uvicorn does. A start that fails is logged and

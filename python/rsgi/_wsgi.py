@@ -24,7 +24,7 @@ class WsgiApplication(WSGIMiddleware):
             # Standard output is the access log's.
             environ["wsgi.errors"] = sys.stderr
             environ["SERVER_SOFTWARE"] = "rsgi"
-            # It ends where the content does: without this, Werkzeug takes content in chunks for none.
+            # It ends where the content does. Without this Werkzeug reads no content in chunks.
             environ["wsgi.input_terminated"] = True
             return application(environ, start_response)
 

@@ -72,7 +72,7 @@ class Beside:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is another library's
             await asyncio.sleep(0.005)
 
 
@@ -205,13 +205,14 @@ def test_the_lifespan_and_its_state_are_the_application_s(loop: str) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            return await respond(send, scope["state"]["greeting"].encode())
+            await respond(send, scope["state"]["greeting"].encode())
+            return
         seen.append((await receive())["type"])
         scope["state"]["greeting"] = "hello"
         await send({"type": "lifespan.startup.complete"})
         seen.append((await receive())["type"])
         await asyncio.sleep(0.01)
-        return await send({"type": "lifespan.shutdown.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def main() -> None:
         async with Beside(app) as beside, httpx.AsyncClient() as client:
@@ -411,7 +412,7 @@ def test_it_runs_beside_what_the_loop_does_and_stops_with_it(loop: str) -> None:
                 return True
 
             async with asyncio.timeout(DEADLINE):
-                while not await answered():
+                while not await answered():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         assert not serving.done()
         # The program ends here; `asyncio.run` cancels what is left.

@@ -101,8 +101,11 @@ pub(crate) static OTHERS: &[Setting] = &[
         ..ignored("loop", "LOOP", LOOP)
     },
     Setting {
-        doc: "`auto`, `h11`, `httptools`, `zttp` or `1`.",
-        read: |_, text| values::choice(text, &["auto", "h11", "httptools", "zttp", "1"]),
+        doc: "`auto`, `h11`, `httptools`, `zttp`, `1` or `module:class`.",
+        read: |_, text| match text.split_once(':') {
+            Some((module, class)) if !module.is_empty() && !class.is_empty() => Ok(()),
+            _ => values::choice(text, &["auto", "h11", "httptools", "zttp", "1"]),
+        },
         ..ignored("http", "PARSER", PARSER)
     },
     ignored("http_parser", "PARSER", PARSER),
@@ -233,6 +236,7 @@ pub(crate) static OTHERS: &[Setting] = &[
     ignored("static_path_expires", "TIME", NO_FILES),
     ignored("quic_bind", "ADDRESS", "HTTP/3 is not spoken"),
     refused("insecure_bind", "ADDRESS", "", "the address says it: --bind http://ADDRESS"),
+    refused("ssl_context_factory", "FUNCTION", "", "certificates are files: --ssl-certfile"),
     ignored("suppress_ragged_eofs", "", OPENSSL),
     ignored("do_handshake_on_connect", "", OPENSSL),
     Setting {

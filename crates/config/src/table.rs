@@ -338,7 +338,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         group: Group::Workers,
         help: "replace a worker blocked this long",
         doc: "Not a limit for requests: it is about an event loop that stands still, or a process that does. Stacks and requests are logged \
-              first. `0` is no limit, which is what a debugger needs.",
+              first. `0` is no limit. A loop that a debugger holds does not count.",
         read: |draft, text| store(&mut draft.config.workers.timeout, values::duration(text)),
         ..Setting::ROW
     },

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -74,9 +75,9 @@ class Terminal:
         """End the program, and wait for it."""
         self.process.terminate()
         try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.process.wait(3)
+        except subprocess.TimeoutExpired:  # pdb has started the program anew
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         os.close(self._master)
 

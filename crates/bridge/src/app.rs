@@ -139,6 +139,7 @@ impl Application {
                 Err(error)
             }
             Err(error) => {
+                errors::keep_traceback(py, &error);
                 on_end.ended(py, End::Raised(error));
                 Ok(())
             }
@@ -221,8 +222,8 @@ impl App for PyApp {
 
     fn connect(&self, peer: &ConnectionInfo) -> Connection {
         match &self.home {
-            Home::Own(_) => Connection::Known(Python::attach(|py| {
-                ConnectionScope::new(py, peer).map_err(report).ok()
+            Home::Own(_) => Connection::Known(self.template.get().and_then(|template| {
+                Python::attach(|py| template.of_connection(py, peer).map_err(report).ok())
             })),
             Home::Other(_) => Connection::Later(Arc::new(LaterScope::new(peer))),
         }
@@ -288,7 +289,11 @@ enum Caller {
 
 impl Job for RequestCall {
     fn run(self: Box<Self>, py: Python<'_>) -> PyResult<()> {
-        let connection = match self.connection.get(py) {
+        let Some(template) = self.app.template.get() else {
+            self.lost();
+            return Ok(());
+        };
+        let connection = match self.connection.get(py, template) {
             Ok(connection) => connection,
             Err(error) => {
                 report(error);

@@ -1,7 +1,7 @@
 //! The HTTP and WebSocket scope dicts (ASGI HTTP 2.5 and WebSocket 2.5, "Connection Scope"). What the keys mean is
 //! `protocol::scope`'s.
 //!
-//! One dict is made per worker and copied per request; what frameworks are known to write into
+//! One dict is made per connection and copied per request; what frameworks are known to write into
 //! (`state`, `extensions`) is a copy of its own, so that nothing leaks from one request into the
 //! next.
 
@@ -21,8 +21,8 @@ use rsgi_server::{ConnectionInfo, Request};
 /// Everything of a scope that is the same for all requests of a worker.
 #[derive(Debug)]
 pub(crate) struct ScopeTemplate {
+    /// Its values are those of most requests, so that they need not be set again.
     scope: Py<PyDict>,
-    asgi: Py<PyDict>,
     state: Py<PyDict>,
     extensions: Extensions,
     root_path: String,
@@ -33,22 +33,10 @@ pub(crate) struct ScopeTemplate {
 /// Everything of a scope that is the same for all requests of a connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionScope {
-    client: Py<PyAny>,
-    server: Py<PyAny>,
-    scheme: Py<PyString>,
+    /// The worker's, with what this connection adds.
+    scope: Py<PyDict>,
     /// What the extension `tls` tells.
     tls: Option<Py<PyDict>>,
-}
-
-impl ConnectionScope {
-    pub(crate) fn new(py: Python<'_>, peer: &ConnectionInfo) -> PyResult<Self> {
-        Ok(Self {
-            client: peer.client.as_ref().into_pyobject(py)?.unbind(),
-            server: peer.server.as_ref().into_pyobject(py)?.unbind(),
-            scheme: PyString::intern(py, peer.scheme).unbind(),
-            tls: peer.tls.as_deref().map(|tls| tls_extension(py, tls)).transpose()?,
-        })
-    }
 }
 
 /// The extension `tls` of a scope (ASGI TLS 0.2).
@@ -67,24 +55,17 @@ fn tls_extension(py: Python<'_>, tls: &TlsInfo) -> PyResult<Py<PyDict>> {
 impl ScopeTemplate {
     /// `state` is the lifespan's.
     pub(crate) fn new(py: Python<'_>, root_path: &str, state: Py<PyDict>) -> PyResult<Self> {
-        let asgi = PyDict::new(py);
-        asgi.set_item(intern!(py, "version"), ASGI_VERSION)?;
-        asgi.set_item(intern!(py, "spec_version"), HTTP_SPEC_VERSION)?;
         let scope = PyDict::new(py);
         // Every key is there from the start: a copy then has its final size and its keys' places,
         // and filling it in neither grows nor rehashes it.
         scope.set_item(intern!(py, "type"), intern!(py, "http"))?;
-        scope.set_item(intern!(py, "asgi"), &asgi)?;
+        scope.set_item(intern!(py, "asgi"), py.None())?;
         scope.set_item(intern!(py, "http_version"), intern!(py, "1.1"))?;
-        for key in [
-            intern!(py, "method"),
-            intern!(py, "scheme"),
-            intern!(py, "path"),
-            intern!(py, "raw_path"),
-            intern!(py, "query_string"),
-        ] {
+        scope.set_item(intern!(py, "method"), intern!(py, "GET"))?;
+        for key in [intern!(py, "scheme"), intern!(py, "path"), intern!(py, "raw_path")] {
             scope.set_item(key, py.None())?;
         }
+        scope.set_item(intern!(py, "query_string"), PyBytes::new(py, b""))?;
         scope.set_item(intern!(py, "root_path"), root_path)?;
         for key in [
             intern!(py, "headers"),
@@ -98,12 +79,29 @@ impl ScopeTemplate {
         Ok(Self {
             extensions: Extensions::new(py)?,
             scope: scope.unbind(),
-            asgi: asgi.unbind(),
             state,
             root_path: root_path.to_owned(),
             raw_root_path: encode_root_path(root_path).into_owned(),
             names: NameCache::new(py),
         })
+    }
+
+    /// What all requests of one connection share.
+    pub(crate) fn of_connection(
+        &self,
+        py: Python<'_>,
+        peer: &ConnectionInfo,
+    ) -> PyResult<ConnectionScope> {
+        let scope = self.scope.bind(py).copy()?;
+        let asgi = PyDict::new(py);
+        asgi.set_item(intern!(py, "version"), ASGI_VERSION)?;
+        asgi.set_item(intern!(py, "spec_version"), HTTP_SPEC_VERSION)?;
+        scope.set_item(intern!(py, "asgi"), asgi)?;
+        scope.set_item(intern!(py, "scheme"), PyString::intern(py, peer.scheme))?;
+        scope.set_item(intern!(py, "client"), peer.client.as_ref())?;
+        scope.set_item(intern!(py, "server"), peer.server.as_ref())?;
+        let tls = peer.tls.as_deref().map(|tls| tls_extension(py, tls)).transpose()?;
+        Ok(ConnectionScope { scope: scope.unbind(), tls })
     }
 
     /// The scope of one request.
@@ -113,11 +111,10 @@ impl ScopeTemplate {
         connection: &ConnectionScope,
         request: &Request<'_>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let scope = self.scope.bind(py).copy()?;
+        let scope = connection.scope.bind(py).copy()?;
         let target = &request.target;
         let path = with_root_path(&self.root_path, decode_path(target.path));
         let raw_path = with_raw_root_path(&self.raw_root_path, target.path);
-        scope.set_item(intern!(py, "asgi"), self.asgi.bind(py).copy()?)?;
         match request.version {
             Version::Http10 => {
                 scope.set_item(intern!(py, "http_version"), intern!(py, "1.0"))?;
@@ -125,14 +122,15 @@ impl ScopeTemplate {
             Version::Http11 => {}
             Version::Http2 => scope.set_item(intern!(py, "http_version"), intern!(py, "2"))?,
         }
-        scope.set_item(intern!(py, "method"), method(py, request.method))?;
-        scope.set_item(intern!(py, "scheme"), &connection.scheme)?;
+        if request.method != "GET" {
+            scope.set_item(intern!(py, "method"), method(py, request.method))?;
+        }
         scope.set_item(intern!(py, "path"), PyString::new(py, &path))?;
         scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, &raw_path))?;
-        scope.set_item(intern!(py, "query_string"), PyBytes::new(py, target.query))?;
+        if !target.query.is_empty() {
+            scope.set_item(intern!(py, "query_string"), PyBytes::new(py, target.query))?;
+        }
         scope.set_item(intern!(py, "headers"), self.headers(py, request.fields)?)?;
-        scope.set_item(intern!(py, "client"), &connection.client)?;
-        scope.set_item(intern!(py, "server"), &connection.server)?;
         scope.set_item(intern!(py, "state"), self.state.bind(py).copy()?)?;
         let extensions = self.extensions.of(py, request).copy()?;
         if let Some(tls) = &connection.tls {
@@ -176,7 +174,6 @@ impl ScopeTemplate {
 /// no framework knows it.
 fn method<'py>(py: Python<'py>, method: &str) -> Bound<'py, PyString> {
     match method {
-        "GET" => intern!(py, "GET").clone(),
         "POST" => intern!(py, "POST").clone(),
         "PUT" => intern!(py, "PUT").clone(),
         "HEAD" => intern!(py, "HEAD").clone(),
@@ -312,8 +309,9 @@ impl NameCache {
 
     fn lookup<'py>(&self, py: Python<'py>, name: &str) -> Bound<'py, PyBytes> {
         let candidates = self.by_length.get(name.len()).map(Vec::as_slice).unwrap_or_default();
+        let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
         for (known, bytes) in candidates {
-            if name.as_bytes().eq_ignore_ascii_case(known) {
+            if first.as_ref() == known.first() && name.as_bytes().eq_ignore_ascii_case(known) {
                 return bytes.bind(py).clone();
             }
         }

@@ -44,6 +44,8 @@ struct Links {
     ready: Option<Py<PyAny>>,
     /// The event loop, for its heap of timers.
     event_loop: Option<Py<PyAny>>,
+    /// That heap. asyncio puts another in its place now and then, but not while `select()` runs.
+    scheduled: Option<Py<PyList>>,
 }
 
 impl Selector {
@@ -78,18 +80,33 @@ impl Selector {
     /// Call after every entry into Python from a tokio task: ends the turn if asyncio now has
     /// something to do.
     pub(crate) fn after_python(&self, py: Python<'_>) {
-        let (ready, event_loop) = {
+        let (ready, scheduled) = {
             let links = self.links();
-            let (Some(ready), Some(event_loop)) = (&links.ready, &links.event_loop) else {
+            let (Some(ready), Some(scheduled)) = (&links.ready, &links.scheduled) else {
                 return;
             };
-            (ready.clone_ref(py), event_loop.clone_ref(py))
+            (ready.clone_ref(py), scheduled.clone_ref(py))
         };
         let has_ready = ready.bind(py).len().unwrap_or(1) > 0;
-        let timers = self.timers.load(Ordering::Relaxed);
-        if has_ready || count_timers(event_loop.bind(py)) != timers {
+        // asyncio only adds to the heap while `select()` runs.
+        if has_ready || scheduled.bind(py).len() != self.timers.load(Ordering::Relaxed) {
             self.reactor.wake();
         }
+    }
+
+    /// Notes the heap of timers, and how many there are.
+    fn look_at_timers(&self, py: Python<'_>) -> PyResult<()> {
+        // Nothing is held across a call into Python, however small: it may come back here.
+        let event_loop =
+            self.links().event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
+        if let Some(event_loop) = event_loop {
+            let scheduled = event_loop.bind(py).getattr(intern!(py, "_scheduled"))?;
+            let scheduled = scheduled.cast_into::<PyList>()?;
+            self.timers.store(scheduled.len(), Ordering::Relaxed);
+            let before = self.links().scheduled.replace(scheduled.unbind());
+            drop(before);
+        }
+        Ok(())
     }
 }
 
@@ -106,6 +123,7 @@ impl Selector {
                 keys: Some(keys),
                 ready: None,
                 event_loop: None,
+                scheduled: None,
             }),
         })
     }
@@ -185,12 +203,7 @@ impl Selector {
     #[pyo3(signature = (timeout = None))]
     fn select<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyList>> {
         let keys = self.keys(py)?;
-        // Nothing is held across a call into Python, however small: it may come back here.
-        let event_loop =
-            self.links().event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
-        if let Some(event_loop) = event_loop {
-            self.timers.store(count_timers(event_loop.bind(py)), Ordering::Relaxed);
-        }
+        self.look_at_timers(py)?;
         let patience = match timeout {
             None => Patience::Endless,
             Some(seconds) if seconds <= 0.0 => Patience::None,
@@ -248,6 +261,7 @@ impl Selector {
             visit.call(&links.map)?;
             visit.call(&links.ready)?;
             visit.call(&links.event_loop)?;
+            visit.call(&links.scheduled)?;
         }
         Ok(())
     }
@@ -265,6 +279,7 @@ impl Links {
             map: self.map.take(),
             ready: self.ready.take(),
             event_loop: self.event_loop.take(),
+            scheduled: self.scheduled.take(),
         }
     }
 }
@@ -357,12 +372,6 @@ fn report(
     }
     let wanted: i64 = key.get_item(2)?.extract()?;
     found.append((key, events & wanted))
-}
-
-/// How many timers the event loop has; asyncio only adds to the heap while `select()` runs.
-fn count_timers(event_loop: &Bound<'_, PyAny>) -> usize {
-    let scheduled = event_loop.getattr(intern!(event_loop.py(), "_scheduled"));
-    scheduled.and_then(|scheduled| scheduled.len()).unwrap_or(0)
 }
 
 fn to_flags(events: i64) -> PyResult<EventFlags> {

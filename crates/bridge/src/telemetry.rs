@@ -38,9 +38,11 @@ struct Recycle {
 }
 
 impl Recycle {
-    /// One more has been served.
+    /// One more has been served. One thread counts, the loop's: a load and a store will do.
     fn count(&self) {
-        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.wrapping_sub(1), Ordering::Relaxed);
+        if left == 1 {
             self.due.notify_one();
         }
     }

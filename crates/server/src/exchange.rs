@@ -20,6 +20,7 @@ use rsgi_protocol::http::Target;
 use rsgi_protocol::http::cycle::{MessageError, More, ResponseCycle, Trailers};
 use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::response::ResponseHead;
+use smallvec::SmallVec;
 use thiserror::Error;
 
 /// How many bytes may wait in one direction before its producer has to wait; uvicorn and asyncio
@@ -134,6 +135,9 @@ struct Inbound {
     demand: Demand,
 }
 
+/// Content on its way out; most responses are one piece, which needs no memory of its own.
+pub(crate) type Chunks = SmallVec<[Bytes; 1]>;
+
 /// Where the request's content stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum InboundEnd {
@@ -156,7 +160,7 @@ enum Demand {
 struct Outbound {
     cycle: ResponseCycle,
     head: Option<ResponseHead>,
-    chunks: VecDeque<Bytes>,
+    chunks: Chunks,
     length: usize,
     /// Bytes sent since the sender last let the loop run: a stream that never waits for anything
     /// has to leave others their turn all the same.
@@ -236,7 +240,7 @@ impl fmt::Debug for Driver {
 pub(crate) struct Output {
     pub(crate) hints: Vec<FieldBlock>,
     pub(crate) head: Option<ResponseHead>,
-    pub(crate) chunks: VecDeque<Bytes>,
+    pub(crate) chunks: Chunks,
     pub(crate) has_trailers: bool,
     pub(crate) end: OutputEnd,
 }
@@ -350,7 +354,7 @@ impl Exchange {
         if !data.is_empty() && !outbound.cycle.drops_content() {
             outbound.length += data.len();
             outbound.unbroken += data.len();
-            outbound.chunks.push_back(data);
+            outbound.chunks.push(data);
         }
         let receivers =
             if outbound.cycle.is_complete() { mem::take(&mut state.receivers) } else { Vec::new() };

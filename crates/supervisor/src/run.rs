@@ -385,8 +385,9 @@ impl Supervisor {
         });
         match renewed {
             Ok(None) => {}
-            Ok(Some((options, renewed))) => {
-                let environment = std::mem::replace(&mut self.command.env, options.command.env);
+            Ok(Some((mut options, renewed))) => {
+                let environment = std::mem::take(&mut options.command.env);
+                let environment = std::mem::replace(&mut self.command.env, environment);
                 let settings = std::mem::replace(&mut self.settings, renewed);
                 self.before.get_or_insert(Before { settings, environment });
                 let workers = match options.workers {

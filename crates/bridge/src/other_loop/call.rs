@@ -9,7 +9,7 @@ use rsgi_protocol::http::head::{Field, Version};
 use rsgi_protocol::http::target::{Target, TargetForm};
 use rsgi_server::{ConnectionInfo, Request};
 
-use crate::scope::ConnectionScope;
+use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::tasks::Queued;
 
 /// A call that the loop has not begun.
@@ -114,11 +114,15 @@ impl LaterScope {
         Self { info: info.clone(), scope: OnceLock::new() }
     }
 
-    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<&ConnectionScope> {
+    pub(crate) fn get(
+        &self,
+        py: Python<'_>,
+        template: &ScopeTemplate,
+    ) -> PyResult<&ConnectionScope> {
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
         }
-        let scope = ConnectionScope::new(py, &self.info)?;
+        let scope = template.of_connection(py, &self.info)?;
         Ok(self.scope.get_or_init(|| scope))
     }
 }

@@ -8,6 +8,8 @@ use rsgi_config::{Launch, LoadError, Loaded, Surroundings, load};
 
 use crate::support::Directory;
 
+const SERVERS: [&str; 5] = ["rsgi", "uvicorn", "gunicorn", "hypercorn", "granian"];
+
 /// The two cells of every row of the guide's tables whose first heading is `heading`.
 fn rows(guide: &str, heading: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides");
@@ -41,12 +43,7 @@ fn run(command: &str) -> Result<Loaded, LoadError> {
         words.next();
     }
     let server = words.next();
-    assert!(
-        server.is_some_and(
-            |name| ["rsgi", "uvicorn", "gunicorn", "hypercorn", "granian"].contains(&name)
-        ),
-        "{command}"
-    );
+    assert!(server.is_some_and(|name| SERVERS.contains(&name)), "{command}");
     load(words.map(Into::into), &surroundings)
 }
 

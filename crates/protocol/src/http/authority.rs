@@ -22,10 +22,13 @@ pub(crate) fn is_authority(bytes: &[u8]) -> bool {
 fn is_port_suffix(bytes: &[u8]) -> bool {
     match bytes {
         [] | [b':'] => true,
-        [b':', digits @ ..] => {
-            digits.iter().all(u8::is_ascii_digit)
-                && str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok())
-        }
+        [b':', digits @ ..] => digits
+            .iter()
+            .try_fold(0_u16, |port, &digit| {
+                let digit = digit.is_ascii_digit().then(|| u16::from(digit & 0x0f))?;
+                port.checked_mul(10)?.checked_add(digit)
+            })
+            .is_some(),
         _ => false,
     }
 }
@@ -33,6 +36,9 @@ fn is_port_suffix(bytes: &[u8]) -> bool {
 fn is_name(mut bytes: &[u8]) -> bool {
     if bytes.is_empty() {
         return false;
+    }
+    if bytes.iter().copied().all(is_name_byte) {
+        return true;
     }
     loop {
         bytes = match bytes {

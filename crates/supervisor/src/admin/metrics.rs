@@ -1,6 +1,6 @@
 //! `/metrics`: every number under its name, for Prometheus.
 //!
-//! Owns: the names, which are an interface (`docs/guides/monitoring.md` lists them, and a test holds
+//! Owns: the names, which are an interface (`docs/reference/metrics.md` lists them, and a test holds
 //! the two together). A worker is known by its index, which its replacements keep; where two
 //! processes have the same one for a while, they are shown as one. The text itself is the library's.
 
@@ -457,7 +457,7 @@ pub(crate) mod tests {
     /// Metrics are an interface: the guide's table has each of them, and no other.
     #[test]
     fn the_guide_lists_every_metric_with_its_type() {
-        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guides/monitoring.md");
+        let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/metrics.md");
         let guide = std::fs::read_to_string(guide).unwrap();
         let documented: BTreeSet<(String, String)> = guide
             .lines()

@@ -1,0 +1,1 @@
+"""The applications in examples/, with the services they use."""

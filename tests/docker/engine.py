@@ -75,7 +75,7 @@ class Engine:
         pid = self.variables.pop("ENGINE_PID", "")
         if pid:
             os.kill(int(pid), signal.SIGTERM)
-            eventually(lambda: not psutil.pid_exists(int(pid)), "the end of the engine", LONG)
+            eventually(lambda: _has_ended(int(pid)), "the end of the engine", LONG)
 
     def build(self, directory: Path, *arguments: str) -> None:
         """Build what is in `directory`."""
@@ -99,6 +99,14 @@ class Engine:
             image = f"rsgi-test/{stage}:{tag}"
             self.build(directory, "--tag", image, "--target", stage, *arguments)
         return image
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        # Whoever its parent is by now may not care for it.
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def with_wheel(dockerfile: str) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
-import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from itertools import pairwise
@@ -235,30 +233,3 @@ def test_a_command_in_a_file_or_a_sentence_is_right(
     where: str, words: list[str], reader: Path
 ) -> None:
     check_rsgi(words, reader, where)
-
-
-def test_the_files_of_deployments_keep_to_their_schemas() -> None:
-    """By the schemas that the two validators bring along: nothing is fetched."""
-    tools = Path(sys.executable).parent
-    for line in [
-        ["kubernetes-validate", "--strict", "deploy/kubernetes.yaml"],
-        ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"],
-    ]:
-        assert (tools / line[0]).exists(), f"{line[0]} is in tests/requirements.txt"
-        ran = subprocess.run([tools / line[0], *line[1:]], cwd=ROOT, capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-
-
-def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("there is no systemd-analyze")
-    program = shutil.which("true")
-    for name in ["rsgi.socket", "rsgi.service"]:
-        # The program and the user are the reader's.
-        text = (ROOT / "deploy" / name).read_text()
-        text = re.sub(r"^ExecStart=\S+", f"ExecStart={program}", text, flags=re.MULTILINE)
-        (tmp_path / name).write_text(text.replace("User=app\n", "User=daemon\n"))
-    units = [str(tmp_path / name) for name in ["rsgi.socket", "rsgi.service"]]
-    ran = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
-    ours = [line for line in (ran.stdout + ran.stderr).splitlines() if str(tmp_path) in line]
-    assert not ours, "\n".join(ours)

@@ -96,6 +96,23 @@ def test_a_reload_brings_new_code(swapped: Server, tmp_path: Path) -> None:
     assert swapped.get("/").text == "second"
 
 
+def test_a_link_to_another_release_is_followed_by_the_new_workers(
+    serve: Serve, tmp_path: Path
+) -> None:
+    current = tmp_path / "current"
+    for release in ["first", "second"]:
+        (tmp_path / release).mkdir()
+        write_app(tmp_path / release, release)
+    current.symlink_to("first")
+    flags = ("--app-dir", str(current), "--lifespan", "off")
+    server = serve("swapped:app", *flags, workers=2)
+    assert server.get("/").text == "first"
+    (tmp_path / "next").symlink_to("second")
+    (tmp_path / "next").replace(current)
+    reload(server)
+    assert server.get("/").text == "second"
+
+
 def test_code_that_does_not_start_is_not_taken_and_nobody_notices(
     swapped: Server, tmp_path: Path
 ) -> None:

@@ -157,10 +157,10 @@ def configured(serve: Serve, tmp_path: Path) -> Server:
             """
         )
     )
-    (tmp_path / "rsgi.toml").write_text('header = ["x-set: first"]\nlifespan = "off"\n')
+    (tmp_path / "rsgi.toml").write_text('header = ["x-set: first"]\n')
     (tmp_path / ".env").write_text("MODE=first\n")
     env = {"PYTHONDONTWRITEBYTECODE": "1"}
-    flags = ("--env-file", ".env", "--no-access-log")
+    flags = ("--env-file", ".env", "--no-access-log", "--lifespan", "off")
     server = serve("configured:app", *flags, cwd=tmp_path, allow_tracebacks=True, env=env)
     server.wait_for_workers(1)
     return server
@@ -188,7 +188,7 @@ def test_settings_whose_workers_do_not_start_are_not_kept(
     configured: Server, tmp_path: Path
 ) -> None:
     code = (tmp_path / "configured.py").read_text()
-    (tmp_path / "rsgi.toml").write_text('header = ["x-set: second"]\nlifespan = "off"\n')
+    (tmp_path / "rsgi.toml").write_text('header = ["x-set: second"]\n')
     (tmp_path / ".env").write_text("MODE=second\n")
     (tmp_path / "configured.py").write_text("raise RuntimeError\n")
     configured.signal(signal.SIGHUP)

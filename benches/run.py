@@ -34,7 +34,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--rsgi", default="rsgi", metavar="PATH", help="rsgi's executable")
     add("--hyper", metavar="PATH", help="the hyper server (default: build it with cargo)")
-    add("--quick", action="store_true", help="about 4 minutes instead of 20, for a look")
+    add("--quick", action="store_true", help="about 5 minutes instead of 23, for a look")
     add("--only", action="append", metavar="SCENARIO", choices=names, help=", ".join(names))
     add("--servers", default=",".join(ALL_SERVERS), metavar="A,B", help="default: %(default)s")
     add("--rounds", type=int, help="default: 3, with --quick 1")
@@ -97,6 +97,9 @@ class Run:
             return False
         if scenario.needs_redis and not has_redis:
             self._fail(f"{scenario.title}: redis-server is not installed")
+            return False
+        if scenario.tls and shutil.which("openssl") is None:
+            self._fail(f"{scenario.title}: openssl is not installed")
             return False
         if scenario.streams and shutil.which("h2load") is None:
             self._fail(f"{scenario.title}: h2load is not installed")

@@ -11,7 +11,11 @@ from html import escape
 
 from harness.results import Results, Row
 
-PANELS = (("bare", "Bare ASGI application"), ("fastapi", "FastAPI, one JSON route"))
+PANELS = (
+    ("bare", "Bare ASGI application"),
+    ("fastapi", "FastAPI, one JSON route"),
+    ("tls", "Bare ASGI application over TLS"),
+)
 CONNECTIONS = 64
 WIDTH = 760
 MARGIN = 20

@@ -35,6 +35,8 @@ class Scenario:
     with_hyper: bool = False
     streams: int = 0  # HTTP/2, so many at a time on each connection; 0 is HTTP/1.1
     needs_redis: bool = False
+    tls: bool = False
+    fresh: bool = False  # a connection for each request
 
 
 HELLO = b"Hello world!"
@@ -90,6 +92,12 @@ SCENARIOS = (
         connections=(16,),
         with_hyper=True,
         streams=1,
+    ),
+    Scenario(*("tls", "HTTPS", "bare:app", HELLO, len(HELLO)), tls=True),
+    Scenario(
+        *("tls-handshake", "HTTPS, a connection for each request", "bare:app", HELLO, len(HELLO)),
+        tls=True,
+        fresh=True,
     ),
     Scenario("sleep", "5 x `asyncio.sleep(0)`", "waiting:app", b"done", 4, path="/sleep"),
     Scenario("executor", "`run_in_executor`", "waiting:app", b"done", 4, path="/executor"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import http.client
@@ -10,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -48,6 +50,7 @@ class Launch:
     workers: int = 1
     access_log: bool = False
     http2: bool = False  # by prior knowledge
+    certificate: tuple[str, str] | None = None  # files of a certificate and its key
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class Server:
     speaks_http2: bool = False
 
 
+def _tls(launch: Launch, certificate: str, key: str) -> list[str]:
+    if launch.certificate is None:
+        return []
+    return [certificate, launch.certificate[0], key, launch.certificate[1]]
+
+
 def _peer(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
@@ -70,6 +79,7 @@ def _uvicorn(launch: Launch) -> list[str]:
     return [
         *(_peer("uvicorn"), "--loop", "uvloop", "--http", "httptools"),
         *("--ws", "websockets-sansio"),
+        *_tls(launch, "--ssl-certfile", "--ssl-keyfile"),
         *("--port", str(launch.port), "--workers", str(launch.workers)),
         *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS), "--backlog", str(BACKLOG)),
         "--access-log" if launch.access_log else "--no-access-log",
@@ -86,6 +96,7 @@ def _granian(launch: Launch) -> list[str]:
         *("--port", str(launch.port), "--workers", str(launch.workers)),
         *("--http1-header-read-timeout", "60000", "--backlog", str(BACKLOG)),
         *("--backpressure", str(MOST_CONNECTIONS)),
+        *_tls(launch, "--ssl-certificate", "--ssl-keyfile"),
         "--access-log" if launch.access_log else "--no-access-log",
         launch.app,
     ]
@@ -97,6 +108,7 @@ def _gunicorn(launch: Launch) -> list[str]:
         *("--bind", f"127.0.0.1:{launch.port}", "--workers", str(launch.workers)),
         *("--keep-alive", str(KEEP_ALIVE_SECONDS), "--backlog", str(BACKLOG)),
         *("--worker-connections", str(MOST_CONNECTIONS)),
+        *_tls(launch, "--certfile", "--keyfile"),
         *(("--access-logfile", "-") if launch.access_log else ()),
         launch.app,
     ]
@@ -105,6 +117,7 @@ def _gunicorn(launch: Launch) -> list[str]:
 def _hypercorn(launch: Launch) -> list[str]:
     return [
         *(_peer("hypercorn"), "--worker-class", "uvloop"),
+        *_tls(launch, "--certfile", "--keyfile"),
         *("--bind", f"127.0.0.1:{launch.port}", "--workers", str(launch.workers)),
         *("--keep-alive", str(KEEP_ALIVE_SECONDS), "--backlog", str(BACKLOG)),
         *(("--access-logfile", "-") if launch.access_log else ()),
@@ -117,6 +130,7 @@ def _rsgi(executable: str) -> Callable[[Launch], list[str]]:
         return [
             *(executable, "--port", str(launch.port), "--workers", str(launch.workers)),
             *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS), "--backlog", str(BACKLOG)),
+            *_tls(launch, "--ssl-certfile", "--ssl-keyfile"),
             "--access-log" if launch.access_log else "--no-access-log",
             launch.app,
         ]
@@ -206,9 +220,42 @@ def free_port() -> int:
         return port
 
 
-def request(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+@functools.cache
+def certificate() -> tuple[str, str]:
+    """Make a certificate of the kind that most have today (ECDSA, P-256); return both files."""
+    folder = tempfile.mkdtemp(prefix="rsgi-bench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    files = str(Path(folder, "certificate.pem")), str(Path(folder, "key.pem"))
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *(
+                "-nodes",
+                "-subj",
+                "/CN=localhost",
+                "-days",
+                "2",
+                "-out",
+                files[0],
+                "-keyout",
+                files[1],
+            ),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return files
+
+
+def request(
+    port: int, path: str, body: bytes | None = None, tls: bool = False
+) -> tuple[int, bytes]:
     """Make one request on its own connection."""
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    if tls:
+        unverified = ssl.create_default_context()
+        unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+        client = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=unverified)
     try:
         client.request("GET" if body is None else "POST", path, body)
         response = client.getresponse()

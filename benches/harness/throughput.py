@@ -12,7 +12,16 @@ from pathlib import Path
 
 from harness import h2load, processes
 from harness.scenarios import AccessLog, Scenario
-from harness.servers import Cores, Launch, Server, free_port, request, running, websocket_load
+from harness.servers import (
+    Cores,
+    Launch,
+    Server,
+    certificate,
+    free_port,
+    request,
+    running,
+    websocket_load,
+)
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 WARM_UP_CONNECTIONS = 64
@@ -48,13 +57,22 @@ class Sample:
 
 
 def wrk_command(
-    port: int, path: str, connections: int, seconds: float, core: int, upload: int = 0
+    port: int,
+    path: str,
+    connections: int,
+    seconds: float,
+    core: int,
+    upload: int = 0,
+    tls: bool = False,
+    fresh: bool = False,
 ) -> list[str]:
-    """Return wrk's command line: one thread, since it has one core."""
+    """Return wrk's command line: one thread, since it has one core. It resumes no TLS session."""
+    scheme = "https" if tls else "http"
     return [
         *("taskset", "-c", str(core), "wrk", "--threads", "1", "--timeout", "10s"),
         *("--connections", str(connections), "--duration", f"{max(1, round(seconds))}s"),
-        *("--script", str(SCRIPT), f"http://127.0.0.1:{port}{path}"),
+        *(("--header", "Connection: close") if fresh else ()),
+        *("--script", str(SCRIPT), f"{scheme}://127.0.0.1:{port}{path}"),
         *(("--", "POST", str(upload)) if upload else ()),
     ]
 
@@ -72,7 +90,9 @@ def generate(port: int, scenario: Scenario, connections: int, seconds: float, co
         ]
     else:
         command = wrk_command(
-            port, scenario.path, connections, seconds, cores.load, scenario.upload
+            *(port, scenario.path, connections, seconds, cores.load, scenario.upload),
+            tls=scenario.tls,
+            fresh=scenario.fresh,
         )
     ended = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=seconds + 60
@@ -88,7 +108,7 @@ def _verify(port: int, scenario: Scenario, cores: Cores) -> None:
             raise RuntimeError(f"answered with {found.data} bytes, {found.errors} errors")
         return
     body = b"x" * scenario.upload if scenario.upload else None
-    status, answer = request(port, scenario.path, body)
+    status, answer = request(port, scenario.path, body, scenario.tls)
     if status != 200 or len(answer) != scenario.answer_length:
         raise RuntimeError(f"answered {status} with {len(answer)} bytes")
     if not answer.startswith(scenario.answer):
@@ -128,7 +148,13 @@ def measure(
     """Start a server, warm it up, and measure it at each number of connections."""
     port = free_port()
     logs = scenario.access_log is not AccessLog.OFF
-    launch = Launch(scenario.app, port, access_log=logs, http2=scenario.streams > 0)
+    launch = Launch(
+        scenario.app,
+        port,
+        access_log=logs,
+        http2=scenario.streams > 0,
+        certificate=certificate() if scenario.tls else None,
+    )
     samples: list[Sample] = []
     lines: list[int] = []
     served = 0

@@ -1,4 +1,4 @@
-"""A client that speaks HTTP/2 by prior knowledge, one connection, over the `h2` package.
+"""A client that speaks HTTP/2 on one connection, over the `h2` package.
 
 It shows what came on which stream, and gives room back only when it is told to.
 """
@@ -40,6 +40,11 @@ class Reply:
     reset: int | None = None
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes."""
+        return self.ended or self.reset is not None
+
+    @property
     def body(self) -> bytes:
         """Return the content."""
         return bytes(self.content)
@@ -54,9 +59,16 @@ class Reply:
 class Http2:
     """One client connection."""
 
-    def __init__(self, server: Server, reads: bool = True, window: int | None = None) -> None:
+    def __init__(
+        self,
+        server: Server | Wire,
+        reads: bool = True,
+        window: int | None = None,
+        scheme: str = "http",
+    ) -> None:
         """Connect; `reads` is whether content is acknowledged, `window` a stream's first one."""
-        self.wire: Wire = server.connect(timeout=PATIENCE)
+        self.wire = server if isinstance(server, Wire) else server.connect(timeout=PATIENCE)
+        self.scheme = scheme
         self.replies: defaultdict[int, Reply] = defaultdict(Reply)
         self.is_closed = False
         self._reads = reads
@@ -97,10 +109,16 @@ class Http2:
         fields: Fields = (),
         body: bytes | None = b"",
         authority: str = "a",
+        protocol: str | None = None,
     ) -> int:
-        """Send a request; with `body` None its content is still to come. Return the stream."""
+        """Send a request; with `body` None its content is still to come. Return the stream.
+
+        `protocol` is that of an extended `CONNECT` (RFC 8441).
+        """
         stream = int(self.h2.get_next_available_stream_id())
-        pseudo = [(":method", method), (":scheme", "http"), (":authority", authority)]
+        pseudo = [(":method", method), (":scheme", self.scheme), (":authority", authority)]
+        if protocol is not None:
+            pseudo.append((":protocol", protocol))
         self.h2.send_headers(stream, [*pseudo, (":path", path), *fields], end_stream=body == b"")
         self.flush()
         if body:
@@ -112,16 +130,20 @@ class Http2:
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
-                window = self.h2.local_flow_control_window(stream)
-                size = min(window, self.h2.max_outbound_frame_size, len(rest))
-                if size <= 0:
-                    self.step()
-                    continue
-                self.h2.send_data(stream, bytes(rest[:size]))
-                self.flush()
-                rest = rest[size:]
+                rest = rest[self.send_some(stream, rest) :]
         self.h2.end_stream(stream)
         self.flush()
+
+    def send_some(self, stream: int, data: memoryview | bytes) -> int:
+        """Send as much as the window allows, or read once; return how much has left."""
+        window = self.h2.local_flow_control_window(stream)
+        size = min(window, self.h2.max_outbound_frame_size, len(data))
+        if size <= 0:
+            self.step()
+            return 0
+        self.h2.send_data(stream, bytes(data[:size]))
+        self.flush()
+        return size
 
     def ask(self, *args: str, **options: str) -> Reply:
         """Send a request without content and read the whole response."""
@@ -129,7 +151,7 @@ class Http2:
 
     def read(self, stream: int) -> Reply:
         """Read until the stream has ended, one way or the other."""
-        return self.until(stream, lambda reply: reply.ended or reply.reset is not None)
+        return self.until(stream, lambda reply: reply.is_over)
 
     def until(self, stream: int, reached: object) -> Reply:
         """Read until `reached(reply)` is true."""

@@ -86,6 +86,15 @@ class Wire:
         self._pending = bytearray()
         self._seen = bytearray()
 
+    @classmethod
+    def over(cls, connected: socket.socket) -> Self:
+        """Use a socket that is connected already, encrypted or not."""
+        wire = cls.__new__(cls)
+        wire.socket = connected
+        wire._pending = bytearray()
+        wire._seen = bytearray()
+        return wire
+
     def __enter__(self) -> Self:
         """Return itself."""
         return self

@@ -7,8 +7,11 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
+from wsproto.events import CloseConnection
 
 from tests.conftest import Shared
+from tests.support.http2 import Http2
+from tests.support.http2_websocket import SocketOverHttp2
 from tests.support.server import Server
 from tests.support.waiting import eventually
 from tests.support.websocket import open_client
@@ -37,6 +40,26 @@ def test_messages_are_echoed(server: Server) -> None:
             client.send(bytes(length))
             assert client.recv(timeout=30) == bytes(length)
         client.close(4001, "bye")
+
+
+def test_http2_makes_no_difference(server: Server, framework: str) -> None:
+    with Http2(server) as client:
+        offer = ("sec-websocket-protocol", "chat")
+        sockets = [SocketOverHttp2(client, "/echo", offer, deflate=True) for _ in range(3)]
+        for number, websocket in enumerate(sockets):
+            assert websocket.answer.value("sec-websocket-protocol") == "chat"
+            websocket.send(json.dumps(number))
+        for number, websocket in enumerate(sockets):
+            assert json.loads(websocket.receive()) == number
+            for length in (1, 10, 100_000):
+                websocket.send(bytes(length))
+                assert websocket.receive() == bytes(length)
+            websocket.close(4001, "bye")
+        denied = SocketOverHttp2(client, "/deny")
+        assert denied.answer.status == DENIALS[framework]
+        ending = SocketOverHttp2(client, "/end").receive_event()
+        assert isinstance(ending, CloseConnection)
+        assert (ending.code, ending.reason) == (4000, "done")
 
 
 def test_a_connection_is_denied(server: Server, framework: str) -> None:

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rsgi_config::{BindOptions, Config, Ws};
+use rsgi_config::{BindOptions, Config, HttpVersions, Ws};
 use rsgi_protocol::http::HeadLimits;
-use rsgi_server::{Options, Residence, WebSocketOptions};
+use rsgi_server::{Options, Residence, Versions, WebSocketOptions};
 
 /// How long a WebSocket's application may go on once it knows that the server stops: enough for a
 /// goodbye, and well within what Docker gives a container (10 s).
@@ -17,6 +17,11 @@ pub(crate) fn server(config: &Config, application: Residence) -> Options {
     let extra = http.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     let names_server = http.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("server"));
     Options {
+        versions: match http.versions {
+            HttpVersions::Auto => Versions::All,
+            HttpVersions::Http1 => Versions::Http1,
+            HttpVersions::Http2 => Versions::Http2,
+        },
         head: HeadLimits {
             size: http.limit_request_head_size,
             target: http.limit_request_head_size,

@@ -158,6 +158,9 @@ impl ScopeTemplate {
         scope.set_item(intern!(py, "subprotocols"), subprotocols)?;
         let extensions = PyDict::new(py);
         extensions.set_item(intern!(py, "websocket.http.response"), PyDict::new(py))?;
+        if let Some(tls) = &connection.tls {
+            extensions.set_item(intern!(py, "tls"), tls.bind(py).copy()?)?;
+        }
         scope.set_item(intern!(py, "extensions"), extensions)?;
         Ok(scope)
     }

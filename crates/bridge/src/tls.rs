@@ -14,7 +14,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rsgi_config::{BindAddr, Config};
+use rsgi_config::{BindAddr, Config, HttpVersions};
 use rsgi_server::Redirect;
 use rsgi_server::tls::{
     ClientCertificates, Files, Material, ROTATION, Seen, TicketKeys, Tls, TlsError, TlsOptions,
@@ -233,7 +233,12 @@ fn options(config: &Config) -> TlsOptions {
             rsgi_config::ClientCertificates::Required => ClientCertificates::Required,
         },
         handshake_timeout: tls.handshake_timeout,
-        protocols: vec![b"http/1.1".to_vec()],
+        // RFC 7301: the first that the client knows, too.
+        protocols: match config.http.versions {
+            HttpVersions::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            HttpVersions::Http1 => vec![b"http/1.1".to_vec()],
+            HttpVersions::Http2 => vec![b"h2".to_vec()],
+        },
     }
 }
 

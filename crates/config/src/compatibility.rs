@@ -5,13 +5,13 @@
 //! meaning of one of ours is an alias in [`crate::table`] instead. Long because it is one table.
 
 use crate::setting::{Kind, Setting};
-use crate::types::Ws;
+use crate::types::{HttpVersions, Ws};
 use crate::{tls, values};
 
 const LOOP: &str = "workers run rsgi's own event loop";
-const PARSER: &str = "there is one HTTP implementation";
+pub(crate) const PARSER: &str = "there is one HTTP implementation";
 const GRAMMAR: &str = "requests are judged by RFC 9112";
-const HTTP2: &str = "HTTP/2 needs no setting and has none";
+const HTTP2: &str = "HTTP/2 is spoken unless `--http 1` forbids it, and has no other setting";
 const ONE_CLASS: &str = "there is one kind of worker";
 const NO_THREADS: &str = "there is one event loop per worker and no thread count; use --workers";
 const NO_RELOAD: &str = "source files are not watched; SIGHUP replaces the workers";
@@ -100,14 +100,6 @@ pub(crate) static OTHERS: &[Setting] = &[
         },
         ..ignored("loop", "LOOP", LOOP)
     },
-    Setting {
-        doc: "`auto`, `h11`, `httptools`, `zttp`, `1` or `module:class`.",
-        read: |_, text| match text.split_once(':') {
-            Some((module, class)) if !module.is_empty() && !class.is_empty() => Ok(()),
-            _ => values::choice(text, &["auto", "h11", "httptools", "zttp", "1"]),
-        },
-        ..ignored("http", "PARSER", PARSER)
-    },
     ignored("http_parser", "PARSER", PARSER),
     ignored("task_impl", "WORD", "requests are asyncio's own tasks"),
     ignored("runtime_mode", "WORD", "a worker has one thread"),
@@ -185,7 +177,17 @@ pub(crate) static OTHERS: &[Setting] = &[
     ignored("reload_ignore_worker_failure", "", NO_RELOAD),
     ignored("no_reload_ignore_worker_failure", "", NO_RELOAD),
     // HTTP
-    Setting { default: "h1", ..ignored("http_protocols", "LIST", HTTP2) },
+    Setting {
+        name: "http_protocols",
+        kind: Kind::Text,
+        placeholder: "LIST",
+        help: "the same as `--http`: `h1` for 1, `h2` for 2, `h2,h1` for auto",
+        read: |draft, text| {
+            draft.config.http.versions = HttpVersions::from_protocols(text)?;
+            Ok(())
+        },
+        ..Setting::ROW
+    },
     ignored("http2", "", HTTP2),
     Setting { default: "off", ..ignored("http2_cleartext", "WORD", HTTP2) },
     ignored("http2_max_concurrent_streams", "N", HTTP2),

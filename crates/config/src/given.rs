@@ -5,6 +5,7 @@
 //! source is read.
 
 use crate::Loaded;
+use crate::compatibility::PARSER;
 use crate::draft::Draft;
 use crate::error::Problem;
 use crate::options::Config;
@@ -90,12 +91,15 @@ impl Given {
             _ if setting.name == "ws" => {
                 ["auto", "none"].iter().any(|it| it.eq_ignore_ascii_case(value))
             }
+            _ if setting.name == "http" => {
+                ["auto", "1", "2"].iter().any(|it| it.eq_ignore_ascii_case(value))
+            }
             _ => true,
         };
-        let reason = if setting.name == "ws" {
-            "there is one WebSocket implementation"
-        } else {
-            setting.help
+        let reason = match setting.name {
+            "ws" => "there is one WebSocket implementation",
+            "http" => PARSER,
+            _ => setting.help,
         };
         if asks_for_nothing {
             return None;

@@ -50,8 +50,8 @@ pub use probe::{HealthCheck, Probe, load_health, load_status};
 pub use surroundings::Surroundings;
 pub use tls::{ClientCertificates, Secret, TlsOptions, TlsVersion};
 pub use types::{
-    Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, Interface, Lifespan,
-    LogFile, LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, HttpVersions, Interface,
+    Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
 };
 
 /// A complete configuration, and what the user should be told about it.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::tls::TlsOptions;
 use crate::types::{
-    Account, BindAddr, ByteSize, DEFAULT_PORT, Interface, Lifespan, LogFile, LogLevel, MemoryLimit,
-    WorkerCount, Ws,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Interface, Lifespan, LogFile,
+    LogLevel, MemoryLimit, WorkerCount, Ws,
 };
 
 /// Everything that can be set.
@@ -103,6 +103,8 @@ impl Default for BindOptions {
 /// Connections, requests and responses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpOptions {
+    /// Which versions are spoken.
+    pub versions: HttpVersions,
     /// How long a connection may stay open without a request.
     pub timeout_keep_alive: Duration,
     /// How long a request head may take to arrive.
@@ -126,6 +128,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
+            versions: HttpVersions::Auto,
             timeout_keep_alive: Duration::from_secs(5),
             timeout_request_header: Duration::from_secs(30),
             limit_request_head_size: DEFAULT_HEAD_SIZE,

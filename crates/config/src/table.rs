@@ -11,8 +11,8 @@ use crate::completions::SHELLS;
 use crate::draft::StreamShutdown;
 use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    Account, ByteSize, Interface, Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, Ws,
-    parse_fd, parse_host, parse_port, unix_path,
+    Account, ByteSize, HttpVersions, Interface, Lifespan, LogFile, LogLevel, MemoryLimit,
+    ParseError, Ws, parse_fd, parse_host, parse_port, unix_path,
 };
 use crate::{tls, values};
 
@@ -443,6 +443,17 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "group to become, if not the user's own",
         doc: "A name or a number.",
         read: |draft, text| store_some(&mut draft.config.workers.group, text.parse::<Account>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "http",
+        placeholder: "VERSION",
+        default: "auto",
+        group: Group::Http,
+        help: "versions of HTTP to speak: auto, 1, 2",
+        doc: "With `auto`, HTTP/1.1 and HTTP/2 on the same port: by ALPN where it is encrypted, by prior knowledge \
+              elsewhere. uvicorn's names of parsers (`h11`, `httptools`, `zttp`) are the same as `auto`.",
+        read: |draft, text| store(&mut draft.config.http.versions, text.parse::<HttpVersions>()),
         ..Setting::ROW
     },
     Setting {

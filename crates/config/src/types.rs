@@ -508,6 +508,57 @@ impl fmt::Display for Lifespan {
     }
 }
 
+/// Which versions of HTTP are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpVersions {
+    /// HTTP/1.1 and HTTP/2.
+    #[default]
+    Auto,
+    /// HTTP/1.1 and 1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl HttpVersions {
+    /// The words that mean one of the variants: granian's, and uvicorn's names of its parsers.
+    const WORDS: &'static [&'static str] = &["auto", "1", "2", "h11", "httptools", "zttp"];
+
+    /// What a list of gunicorn's names stands for: `h1`, `h2`, or both.
+    pub(crate) fn from_protocols(text: &str) -> Result<Self, ParseError> {
+        let mut names: Vec<&str> = text.split(',').map(str::trim).collect();
+        names.sort_unstable();
+        names.dedup();
+        match names.as_slice() {
+            ["h1"] => Ok(Self::Http1),
+            ["h2"] => Ok(Self::Http2),
+            ["h1", "h2"] => Ok(Self::Auto),
+            _ => Err(ParseError::new("h1, h2 or both with a `,` between them")),
+        }
+    }
+}
+
+impl FromStr for HttpVersions {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        // A class of uvicorn's, `module:class`, is a parser as well.
+        if text
+            .split_once(':')
+            .is_some_and(|(module, class)| !module.is_empty() && !class.is_empty())
+        {
+            return Ok(Self::Auto);
+        }
+        let word = Self::WORDS.iter().find(|word| word.eq_ignore_ascii_case(text));
+        match *word.ok_or_else(|| one_of(Self::WORDS))? {
+            "1" => Ok(Self::Http1),
+            "2" => Ok(Self::Http2),
+            _ => Ok(Self::Auto),
+        }
+    }
+}
+
 /// Which protocol the application speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -94,6 +94,9 @@ pub enum RequestError {
     /// A field line that starts with white space (RFC 9112 section 5.2).
     #[error("folded field line")]
     ObsFold,
+    /// An extended `CONNECT` for something else than a WebSocket (RFC 8441 section 4).
+    #[error("protocol is not implemented, only websocket is")]
+    ProtocolNotImplemented,
     /// The client took too long to send its request.
     #[error("request did not arrive in time")]
     RequestTimeout,
@@ -148,7 +151,9 @@ impl RequestError {
             Self::InvalidExpectation => 417,
             Self::WebSocketVersion => 426,
             Self::HeadTooLarge | Self::TooManyFields | Self::TrailersTooLarge => 431,
-            Self::MethodNotImplemented | Self::UnknownTransferEncoding => 501,
+            Self::MethodNotImplemented
+            | Self::ProtocolNotImplemented
+            | Self::UnknownTransferEncoding => 501,
             Self::UnsupportedVersion => 505,
             _ => 400,
         }

@@ -155,6 +155,7 @@ fn the_corpus_keeps_the_invariants_of_the_fuzz_targets() {
         for entry in fs::read_dir(directory(kind)).unwrap() {
             let bytes = fs::read(entry.unwrap().path()).unwrap();
             fuzzing::head(&bytes);
+            fuzzing::http2(&bytes);
             fuzzing::response_fields(&bytes);
             let body = bytes.windows(4).position(|four| four == b"\r\n\r\n");
             fuzzing::chunked(body.map_or(&bytes, |at| &bytes[at + 4..]));

@@ -20,6 +20,32 @@ fn nearly_a_request() -> impl Strategy<Value = Vec<u8>> {
     vec(fragment, 0..16).prop_map(|fragments| fragments.concat())
 }
 
+/// A request as [`fuzzing::http2`] reads it, often a good one.
+fn nearly_an_http2_request() -> impl Strategy<Value = Vec<u8>> {
+    let methods = &["GET", "POST", "CONNECT", "OPTIONS", "x"];
+    let paths = &["/", "/a%20b?c", "*", "//a/b", "/a?b?c", "a", "http://a/b"];
+    let lines = &[
+        ":authority: a",
+        ":authority: a:80",
+        ":authority: u@a",
+        ":authority: [::1]:8000",
+        ":protocol: websocket",
+        ":protocol: WebSocket",
+        ":protocol: connect-udp",
+        "host: a",
+        "host: a b",
+        "cookie: a=1",
+        "cookie: ",
+        "expect: 100-continue",
+        "x: 1",
+        "x: 2",
+    ];
+    let (method, path) = (prop::sample::select(methods), prop::sample::select(paths));
+    (method, path, vec(prop::sample::select(lines), 0..24)).prop_map(|(method, path, lines)| {
+        [format!("{method} {path}"), lines.join("\n")].join("\n").into_bytes()
+    })
+}
+
 const FRAGMENTS: &[&str] = &[
     "GET ",
     "POST ",
@@ -156,6 +182,11 @@ proptest! {
     #[test]
     fn any_bytes_keep_the_invariants_of_the_head(bytes in nearly_a_request()) {
         fuzzing::head(&bytes);
+    }
+
+    #[test]
+    fn any_request_keeps_the_invariants_of_http2(bytes in nearly_an_http2_request()) {
+        fuzzing::http2(&bytes);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use live::{LiveRequest, LiveRequests};
 pub use redirect::Redirect;
 pub use service::{
     App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Residence,
-    Service, Telemetry,
+    Service, Telemetry, Versions,
 };
 pub use transport::Transport;
 pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -122,9 +122,24 @@ impl Telemetry for NoTelemetry {
     fn request_finished(&self, _: u32, _: u16, _: Duration, _: Instant) {}
 }
 
+/// Which versions of HTTP are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Versions {
+    /// HTTP/1.x and HTTP/2: what was agreed on in a TLS handshake, or else what the client begins
+    /// with.
+    #[default]
+    All,
+    /// HTTP/1.x only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
 /// The server's settings, in its own terms.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Which versions of HTTP are spoken. What is offered in TLS handshakes has to agree with it.
+    pub versions: Versions,
     /// Limits of a request's head.
     pub head: HeadLimits,
     /// The longest request content accepted.

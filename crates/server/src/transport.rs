@@ -1,10 +1,11 @@
 //! What a connection runs over: a socket, or TLS over one.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -28,27 +29,60 @@ impl Transport for tokio::net::UnixStream {}
 
 impl Transport for tokio::io::DuplexStream {}
 
-/// A transport with bytes that have been read from it already. Counts what is written.
+/// How much a client may go on sending to a connection that has been closed.
+const LINGER_LIMIT: usize = 512 * 1024;
+
+/// A transport with bytes that have been read from it already, and whose end waits for the client's:
+/// what a client still sends must not turn a clean end into a reset, which would take from it what it
+/// has not read (RFC 9112, section 9.6).
 #[derive(Debug)]
 pub(crate) struct Rewound<T> {
     read: BytesMut,
     io: T,
-    written: Arc<AtomicU64>,
+    end: End,
+    progress: Arc<Progress>,
+}
+
+/// How far a [`Rewound`] has got, for whoever has given it away.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    written: AtomicU64,
+    is_closing: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// Only the client is waited for, and for no more than so many bytes.
+    Lingering {
+        left: usize,
+    },
+}
+
+impl Progress {
+    /// How many bytes have been written.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether its end has begun.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
 }
 
 impl<T> Rewound<T> {
     pub(crate) fn new(read: BytesMut, io: T) -> Self {
-        Self { read, io, written: Arc::default() }
+        Self { read, io, end: End::NotYet, progress: Arc::default() }
     }
 
-    /// How many bytes have been written; goes on counting.
-    pub(crate) fn written(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.written)
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     fn count(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = polled {
-            self.written.fetch_add(count as u64, Ordering::Relaxed);
+            self.progress.written.fetch_add(count as u64, Ordering::Relaxed);
         }
         polled
     }
@@ -106,8 +140,28 @@ impl<T: Transport> AsyncWrite for Rewound<T> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    /// Says that nothing more comes, and reads on until the client says so, too. How long that may
+    /// take is the caller's to decide.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        self.progress.is_closing.store(true, Ordering::Relaxed);
+        loop {
+            match self.end {
+                End::NotYet => {
+                    ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+                    self.read = BytesMut::new();
+                    self.end = End::Lingering { left: LINGER_LIMIT };
+                }
+                End::Lingering { left: 0 } => return Poll::Ready(Ok(())),
+                End::Lingering { left } => {
+                    let mut space = [const { MaybeUninit::uninit() }; 4096];
+                    let mut buffer = ReadBuf::uninit(&mut space);
+                    let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
+                    let count = if read.is_ok() { buffer.filled().len() } else { 0 };
+                    let left = if count == 0 { 0 } else { left.saturating_sub(count) };
+                    self.end = End::Lingering { left };
+                }
+            }
+        }
     }
 }
 
@@ -178,5 +232,44 @@ impl<T: Transport> AsyncWrite for Slot<T> {
 impl<T: Transport> Transport for tokio_rustls::server::TlsStream<T> {
     fn make_close_abortive(&self) {
         self.get_ref().0.make_close_abortive();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{Future as _, poll_fn};
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn an_end_waits_for_the_clients() {
+        let (mut client, io) = tokio::io::duplex(64);
+        let mut server = Rewound::new(BytesMut::new(), io);
+        let progress = server.progress();
+        server.write_all(b"last").await.unwrap();
+        assert!(!progress.is_closing());
+        let mut shutdown = pin!(poll_fn(move |cx| Pin::new(&mut server).poll_shutdown(cx)));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(shutdown.as_mut().poll(&mut cx).is_pending());
+        assert_eq!((progress.is_closing(), progress.written()), (true, 4));
+        // What crosses it does no harm.
+        client.write_all(&[0; 64]).await.unwrap();
+        assert!(shutdown.as_mut().poll(&mut cx).is_pending());
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"last");
+        drop(client);
+        assert!(matches!(shutdown.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_on_and_on_is_not_waited_for() {
+        let (mut client, io) = tokio::io::duplex(2 * LINGER_LIMIT);
+        let mut server = Rewound::new(BytesMut::new(), io);
+        client.write_all(&vec![0; LINGER_LIMIT]).await.unwrap();
+        poll_fn(|cx| Pin::new(&mut server).poll_shutdown(cx)).await.unwrap();
     }
 }

@@ -48,9 +48,12 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 @app.at("/scope")
 async def show_scope(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send the scope as JSON."""
+    """Send the scope as JSON, over HTTP or as a message."""
+    text = json.dumps(scope, default=repr)
+    if scope["type"] == "http":
+        return await answer(send, text.encode())
     await accept(receive, send)
-    await send_text(send, json.dumps(scope, default=repr))
+    await send_text(send, text)
     await receive()
 
 

@@ -105,6 +105,8 @@ fn aliases_are_the_same_setting() {
         ("--h11-max-incomplete-event-size 9999", "--limit-request-head-size 9999"),
         ("--http1-buffer-size 9999", "--limit-request-head-size 9999"),
         ("--headers a:b", "--header a:b"),
+        ("--http-protocols h1", "--http 1"),
+        ("--http-protocols h2", "--http 2"),
         ("-b :7", "--bind :7"),
         ("-w 7", "--workers 7"),
         ("-w7", "--workers=7"),
@@ -133,7 +135,7 @@ fn settings_of_other_servers_are_accepted_with_a_notice() {
 
 #[test]
 fn settings_of_other_servers_that_ask_for_nothing_get_no_notice() {
-    let line = "--loop auto --http auto --ws auto --interface auto m:a";
+    let line = "--loop auto --http auto --http 1 --http 2 --ws auto --interface auto m:a";
     assert_eq!(notices(line, &[]), [""; 0]);
 }
 

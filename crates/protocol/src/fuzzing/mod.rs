@@ -4,6 +4,7 @@
 //! same bytes to compare with. The fuzz targets, the corpus and the properties all call these; no
 //! server code does, and nothing here is API.
 
+mod http2;
 mod naive;
 mod websocket;
 
@@ -13,6 +14,7 @@ use crate::http::{
     BodyFraming, ChunkDecoder, ChunkedLimits, HeadLimits, HeadScanner, RequestHead, TargetForm,
     Version, parse_head,
 };
+pub use http2::http2;
 use naive::NaiveHead;
 pub use websocket::{Frame, compression, read_frames, websocket};
 

@@ -85,7 +85,7 @@ impl FieldBlock {
 }
 
 /// Name and value of every `name: value CRLF` line.
-pub(super) fn split_lines(wire: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn split_lines(wire: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     // A name has no colon and a value no LF, so the lines split without an index of their own.
     wire.split_inclusive(|&byte| byte == b'\n').filter_map(|line| {
         let colon = memchr::memchr(b':', line)?;

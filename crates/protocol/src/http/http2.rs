@@ -19,6 +19,8 @@ pub struct PseudoFields<'b> {
     pub path: &'b [u8],
     /// `:authority`.
     pub authority: Option<&'b [u8]>,
+    /// `:protocol`, which makes a `CONNECT` an extended one (RFC 8441, section 4).
+    pub protocol: Option<&'b str>,
 }
 
 /// A request, as over HTTP/1.1.
@@ -30,6 +32,8 @@ pub struct ReadRequest<'b> {
     pub fields: Vec<Field<'b>>,
     /// Whether the client waits for a `100` before it sends content.
     pub expects_continue: bool,
+    /// Whether it asks for a WebSocket.
+    pub is_websocket: bool,
 }
 
 /// Reads a request: its target, and its fields as an application sees them. `:authority` comes
@@ -41,13 +45,17 @@ pub fn read_request<'b>(
     limits: &HeadLimits,
     cookie: &'b mut Vec<u8>,
 ) -> Result<ReadRequest<'b>, RequestError> {
-    if pseudo.method == "CONNECT" {
-        return Err(RequestError::MethodNotImplemented);
-    }
+    let (method, is_websocket) = match (pseudo.method, pseudo.protocol) {
+        // The handshake is a GET in another form.
+        ("CONNECT", Some(name)) if name.eq_ignore_ascii_case("websocket") => ("GET", true),
+        ("CONNECT", Some(_)) => return Err(RequestError::ProtocolNotImplemented),
+        ("CONNECT", None) => return Err(RequestError::MethodNotImplemented),
+        (method, _) => (method, false),
+    };
     if pseudo.path.len() > limits.target {
         return Err(RequestError::TargetTooLong);
     }
-    let (target, _) = Target::parse(pseudo.method, pseudo.path)?;
+    let (target, _) = Target::parse(method, pseudo.path)?;
     if target.form == TargetForm::Absolute {
         return Err(RequestError::InvalidTarget);
     }
@@ -94,23 +102,28 @@ pub fn read_request<'b>(
     if crumbs > 0 {
         read.push(Field { name: "cookie", value: cookie });
     }
-    Ok(ReadRequest { target, fields: read, expects_continue })
+    Ok(ReadRequest { target, fields: read, expects_continue, is_websocket })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The method, with a protocol behind a space if there is one; the path, the authority, the fields.
     type Given<'a> = (&'a str, &'a str, Option<&'a str>, &'a [(&'a str, &'a str)]);
 
     fn read(given: Given<'_>) -> Result<String, RequestError> {
         let (method, path, authority, fields) = given;
-        let pseudo =
-            PseudoFields { method, path: path.as_bytes(), authority: authority.map(str::as_bytes) };
+        let (method, protocol) = match method.split_once(' ') {
+            Some((method, protocol)) => (method, Some(protocol)),
+            None => (method, None),
+        };
+        let (path, authority) = (path.as_bytes(), authority.map(str::as_bytes));
+        let pseudo = PseudoFields { method, path, authority, protocol };
         let fields = fields.iter().map(|(name, value)| (*name, value.as_bytes()));
         let limits = HeadLimits { fields: 4, target: 20, ..HeadLimits::default() };
         let mut cookie = Vec::new();
-        let ReadRequest { target, fields, expects_continue } =
+        let ReadRequest { target, fields, expects_continue, is_websocket } =
             read_request(pseudo, fields, &limits, &mut cookie)?;
         let lossy = String::from_utf8_lossy;
         let mut text = format!("{}?{}", lossy(target.path), lossy(target.query));
@@ -120,12 +133,15 @@ mod tests {
         if expects_continue {
             text.push_str(" (waits)");
         }
+        if is_websocket {
+            text.push_str(" (websocket)");
+        }
         Ok(text)
     }
 
     #[test]
     fn requests_become_what_http_1_would_have_said() {
-        let cases: [(Given<'_>, &str); 7] = [
+        let cases: [(Given<'_>, &str); 9] = [
             (("GET", "/a?b", Some("x:1"), &[("q", "1")]), "/a?b host=x:1 q=1"),
             (("GET", "/", Some("x"), &[("host", "y")]), "/? host=x"),
             (("GET", "/", None, &[("host", "y")]), "/? host=y"),
@@ -139,6 +155,8 @@ mod tests {
                 ("PUT", "/", Some("x"), &[("expect", "100-Continue")]),
                 "/? host=x expect=100-Continue (waits)",
             ),
+            (("CONNECT websocket", "/a?b", Some("x"), &[]), "/a?b host=x (websocket)"),
+            (("CONNECT WebSocket", "/", Some("x"), &[("q", "1")]), "/? host=x q=1 (websocket)"),
         ];
         for (given, expected) in cases {
             assert_eq!(read(given).as_deref(), Ok(expected), "{given:?}");
@@ -147,8 +165,11 @@ mod tests {
 
     #[test]
     fn what_http_1_refuses_is_refused() {
-        let cases: [(Given<'_>, RequestError); 11] = [
+        let cases: [(Given<'_>, RequestError); 14] = [
             (("CONNECT", "/", Some("x"), &[]), RequestError::MethodNotImplemented),
+            (("CONNECT connect-udp", "/", Some("x"), &[]), RequestError::ProtocolNotImplemented),
+            (("CONNECT websocket", "*", Some("x"), &[]), RequestError::AsteriskTarget),
+            (("CONNECT websocket", "/", None, &[]), RequestError::MissingHost),
             (("GET", "*", Some("x"), &[]), RequestError::AsteriskTarget),
             (("GET", "a", Some("x"), &[]), RequestError::InvalidTarget),
             (("GET", "http://x/", Some("x"), &[]), RequestError::InvalidTarget),

@@ -1,4 +1,5 @@
-//! The opening handshake over HTTP/1.1 (RFC 6455 section 4.2).
+//! The opening handshake: over HTTP/1.1 (RFC 6455 section 4.2), and over HTTP/2, where it is an
+//! extended `CONNECT` without a key (RFC 8441 section 5).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +7,7 @@ use sha1::{Digest, Sha1};
 
 use super::deflate::Agreement;
 use crate::error::RequestError;
-use crate::http::fields::{FieldBlock, FieldError};
+use crate::http::fields::{FieldBlock, FieldError, split_lines};
 use crate::http::grammar::{is_token, members};
 use crate::http::head::{Field, RequestHead};
 use crate::http::response::ServerFields;
@@ -40,20 +41,14 @@ impl ClientHandshake {
         if !head.framing.is_empty() {
             return Err(RequestError::WebSocketContent);
         }
-        match one(head.fields, "sec-websocket-version") {
-            Some(b"13") => {}
-            Some(_) => return Err(RequestError::WebSocketVersion),
-            None => return Err(RequestError::WebSocketVersionMissing),
-        }
+        check_version(head.fields)?;
         let key = one(head.fields, "sec-websocket-key").ok_or(RequestError::WebSocketKey)?;
         let mut nonce = [0; 18];
         match STANDARD.decode_slice(key, &mut nonce) {
             Ok(16) => {}
             _ => return Err(RequestError::WebSocketKey),
         }
-        if !subprotocols(head.fields).all(|name| is_token(name.as_bytes())) {
-            return Err(RequestError::WebSocketSubprotocol);
-        }
+        check_subprotocols(head.fields)?;
         Ok(Self { accept: accept(key), deflate: Agreement::negotiate(head.fields) })
     }
 
@@ -86,6 +81,27 @@ impl ClientHandshake {
         out.extend_from_slice(server.extra);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Reads the handshake that the fields of an extended `CONNECT` are. Returns what is agreed on if the
+/// client offers compression.
+pub fn read_http2(fields: &[Field<'_>]) -> Result<Option<Agreement>, RequestError> {
+    check_version(fields)?;
+    check_subprotocols(fields)?;
+    Ok(Agreement::negotiate(fields))
+}
+
+fn check_version(fields: &[Field<'_>]) -> Result<(), RequestError> {
+    match one(fields, "sec-websocket-version") {
+        Some(b"13") => Ok(()),
+        Some(_) => Err(RequestError::WebSocketVersion),
+        None => Err(RequestError::WebSocketVersionMissing),
+    }
+}
+
+fn check_subprotocols(fields: &[Field<'_>]) -> Result<(), RequestError> {
+    let are_tokens = subprotocols(fields).all(|name| is_token(name.as_bytes()));
+    if are_tokens { Ok(()) } else { Err(RequestError::WebSocketSubprotocol) }
 }
 
 /// The subprotocols that the client offers, in its order.
@@ -150,9 +166,16 @@ impl Acceptance {
         Ok(())
     }
 
-    /// The fields, for a protocol that switches in another way.
-    pub fn fields(&self) -> &FieldBlock {
-        &self.fields
+    /// All fields of an answer over HTTP/2 but `sec-websocket-extensions`, in order: the
+    /// application's, with the server's around them.
+    pub fn all_fields<'a>(
+        &'a self,
+        server: ServerFields<'a>,
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let date = if self.has_date { &[] } else { server.date };
+        let name = if self.has_server { &[] } else { server.server };
+        let parts = [date, name, self.fields.as_wire(), server.extra];
+        parts.into_iter().flat_map(split_lines)
     }
 }
 
@@ -226,6 +249,58 @@ mod tests {
     }
 
     #[test]
+    fn over_http2_the_fields_are_judged_in_the_same_way() {
+        use RequestError as E;
+        type Given<'a> = &'a [(&'a str, &'a str)];
+        let table: [(Given<'_>, Result<bool, E>); 8] = [
+            (&[("sec-websocket-version", "13")], Ok(false)),
+            // It has no meaning there, and no key is asked for.
+            (&[("sec-websocket-version", "13"), ("sec-websocket-key", "x")], Ok(false)),
+            (
+                &[
+                    ("sec-websocket-version", "13"),
+                    ("sec-websocket-protocol", "a, b"),
+                    ("sec-websocket-extensions", "permessage-deflate"),
+                ],
+                Ok(true),
+            ),
+            (&[], Err(E::WebSocketVersionMissing)),
+            (&[("sec-websocket-version", "8")], Err(E::WebSocketVersion)),
+            (&[("sec-websocket-version", "")], Err(E::WebSocketVersion)),
+            (
+                &[("sec-websocket-version", "13"), ("sec-websocket-version", "13")],
+                Err(E::WebSocketVersionMissing),
+            ),
+            (
+                &[("sec-websocket-version", "13"), ("sec-websocket-protocol", "a b")],
+                Err(E::WebSocketSubprotocol),
+            ),
+        ];
+        for (given, expected) in table {
+            let fields: Vec<Field<'_>> =
+                given.iter().map(|(name, value)| Field { name, value: value.as_bytes() }).collect();
+            assert_eq!(read_http2(&fields).map(|deflate| deflate.is_some()), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn the_answer_over_http2_has_the_same_fields() {
+        let server =
+            ServerFields { date: b"date: d\r\n", server: b"server: s\r\n", extra: b"e: 1\r\n" };
+        let mut acceptance = Acceptance::default();
+        acceptance.subprotocol(b"chat").unwrap();
+        acceptance.push(b"Connection", b"close").unwrap();
+        acceptance.push(b"Server", b"mine").unwrap();
+        let fields: Vec<String> = acceptance
+            .all_fields(server)
+            .map(|(name, value)| {
+                format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+            })
+            .collect();
+        assert_eq!(fields, ["date=d", "sec-websocket-protocol=chat", "Server=mine", "e=1"]);
+    }
+
+    #[test]
     fn an_application_cannot_write_the_handshake_or_a_second_response() {
         let mut acceptance = Acceptance::default();
         for name in ["Sec-WebSocket-Accept", "sec-websocket-protocol", "SEC-WEBSOCKET-X"] {
@@ -234,6 +309,6 @@ mod tests {
         assert_eq!(acceptance.push(b"a", b"x\r\nb: y"), Err(FieldError::InvalidValue));
         assert_eq!(acceptance.subprotocol(b"a, b"), Err(FieldError::InvalidSubprotocol));
         assert_eq!(acceptance.subprotocol(b"a\r\nb: c"), Err(FieldError::InvalidSubprotocol));
-        assert!(acceptance.fields().is_empty());
+        assert!(acceptance.fields.is_empty());
     }
 }

@@ -39,7 +39,7 @@ use self::closing::{Close, Closing};
 use self::write_queue::WriteQueue;
 use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
-use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service};
+use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service, Versions};
 use crate::transport::{Rewound, Slot, Transport};
 use crate::websocket::Session;
 
@@ -250,6 +250,10 @@ impl<T: Transport, A: App> Connection<T, A> {
         self.scanner.reset();
         let now = clock.now();
         let started = parse_head(bytes.get(..end).unwrap_or_default(), &limits, |head| {
+            if self.is_spoken_to_in_vain() {
+                let refusal = Refusal::Invalid(RequestError::UnsupportedVersion);
+                return Err((refusal, head.method == "HEAD"));
+            }
             let active = Active::new(&self.entry.service, &head, now)
                 .map_err(|refusal| (refusal, head.method == "HEAD"))?;
             // In its place before the application runs: a panic there must find it.
@@ -265,7 +269,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             Ok(Err((Refusal::Invalid(error), is_head))) => {
                 self.refuse(error, is_head, clock);
             }
-            Err(_) if !self.is_reused && bytes.starts_with(HTTP2_HEAD) => {
+            Err(_) if self.may_speak_http2() && bytes.starts_with(HTTP2_HEAD) => {
                 self.phase = Phase::Http2;
                 return 0;
             }
@@ -281,6 +285,18 @@ impl<T: Transport, A: App> Connection<T, A> {
             }
         }
         end
+    }
+
+    /// Whether HTTP/1 is not spoken. Redirects are for everybody.
+    fn is_spoken_to_in_vain(&self) -> bool {
+        self.service().options.versions == Versions::Http2 && self.peer.redirect.is_none()
+    }
+
+    /// Whether the client may begin with HTTP/2: with its first request, and unless it has agreed on
+    /// another protocol.
+    fn may_speak_http2(&self) -> bool {
+        let agreed = self.peer.tls.as_ref().and_then(|tls| tls.protocol.as_ref());
+        !self.is_reused && agreed.is_none() && self.service().options.versions != Versions::Http1
     }
 
     fn on_exchange(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {

@@ -120,6 +120,28 @@ impl WriteQueue {
         flushed
     }
 
+    /// Takes out what is next to leave, at most `room` bytes.
+    pub(crate) fn pop(&mut self, room: usize) -> Option<Bytes> {
+        let piece = if let Some(first) = self.pieces.front_mut() {
+            if first.len() > room { first.split_to(room) } else { self.pieces.pop_front()? }
+        } else {
+            let rest = self.tail.get(self.sent..)?;
+            if self.sent == 0 && rest.len() <= room {
+                Bytes::from(mem::take(&mut self.tail))
+            } else {
+                let piece = Bytes::copy_from_slice(rest.get(..room).unwrap_or(rest));
+                self.sent += piece.len();
+                if self.sent >= self.tail.len() {
+                    self.tail.clear();
+                    self.sent = 0;
+                }
+                piece
+            }
+        };
+        self.length = self.length.saturating_sub(piece.len());
+        Some(piece).filter(|piece| !piece.is_empty())
+    }
+
     fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let tail = self.tail.get(self.sent..).filter(|tail| !tail.is_empty());
         let pieces = self.pieces.iter().map(AsRef::as_ref).chain(tail);
@@ -253,6 +275,26 @@ mod tests {
             assert!(other.poll_flush(&mut io, &mut cx).is_ready());
             assert!(queue.poll_flush(&mut io, &mut cx).is_ready());
             assert_eq!(io.taken, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_out_is_in_order_too() {
+        let large = Bytes::from(vec![b'L'; COPY_LIMIT + 3]);
+        for room in [1, 7, 4096, COPY_LIMIT, usize::MAX] {
+            let mut queue = WriteQueue::default();
+            queue.append(|tail| tail.extend_from_slice(b"head"));
+            queue.push(large.clone());
+            queue.append(|tail| tail.extend_from_slice(b"small"));
+            let expected = [b"head".as_slice(), &large, b"small"].concat();
+            let mut taken = Vec::new();
+            while let Some(piece) = queue.pop(room) {
+                assert!(piece.len() <= room);
+                taken.extend_from_slice(&piece);
+                assert_eq!(queue.len(), expected.len() - taken.len());
+            }
+            assert_eq!(taken, expected, "{room}");
+            assert_eq!(queue.pop(room), None);
         }
     }
 

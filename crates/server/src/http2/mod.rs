@@ -3,29 +3,38 @@
 //!
 //! One task drives the connection and all of its streams. What has arrived is taken in first, then
 //! the applications are called, then everything they have sent leaves in as few writes as possible.
+//! Long because all deadlines of a connection are in one place.
 
+mod agreed;
+mod answer;
 mod stream;
+mod tunnel;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use h2::ext::Protocol;
 use h2::server::{Builder, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 use rsgi_protocol::error::RequestError;
 use rsgi_protocol::http::Version;
 use rsgi_protocol::http::http2::{PseudoFields, read_request};
+use rsgi_protocol::websocket::handshake;
 use tokio::time::Instant;
 
-use self::stream::{Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask, answer};
+pub(crate) use self::agreed::Http2Connection;
+
+use self::answer::answer;
+use self::stream::{Abandoned, Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask};
 use crate::deadline::Deadline;
-use crate::exchange::{Exchange, RequestLine};
+use crate::exchange::RequestLine;
 use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
-use crate::transport::{Rewound, Transport};
+use crate::transport::{Progress, Rewound, Transport};
 
 /// Streams that a client may have open at one time.
 const STREAMS: u32 = 128;
@@ -39,6 +48,8 @@ const PENDING_RESETS: usize = 20;
 /// Requests that a client has abandoned and whose applications have not ended; above it, new ones
 /// are refused: resetting a stream must not make room for another application.
 const ABANDONED: usize = STREAMS as usize;
+/// How long a client may keep its end of a connection open that we have closed.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The task of one connection, which its maker has entered with the service. Resolves when it is
 /// closed.
@@ -46,17 +57,19 @@ pub(crate) struct Http2Task<T: Transport, A: App> {
     stage: Stage<T>,
     streams: FuturesUnordered<StreamTask<A>>,
     /// Applications that go on although their client has left the stream.
-    abandoned: Vec<Arc<Exchange>>,
+    abandoned: Vec<Abandoned>,
     service: Arc<Service<A>>,
     peer: Arc<ConnectionInfo>,
     context: A::Connection,
     /// For the hand-shake, and while there is no stream to wait for.
     deadline: Deadline,
     waits_for: WaitsFor,
-    /// How many bytes the client has taken.
-    written: Arc<AtomicU64>,
+    /// How many bytes the client has taken, and whether this is the end.
+    progress: Arc<Progress>,
     /// Since when the client knows, or could know, that this connection ends (GOAWAY).
     leaving: Option<Instant>,
+    /// How much of a shutdown the streams have heard of.
+    followed: DrainPhase,
 }
 
 enum Stage<T: Transport> {
@@ -74,6 +87,8 @@ enum WaitsFor {
     Request,
     /// That the client goes.
     Leave,
+    /// That it goes, now that everything is said.
+    Close,
     /// That the client takes the rest of its responses, of which it has taken so much.
     Reader { written: u64 },
 }
@@ -87,8 +102,12 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         let options = &service.options;
         let mut deadline = Deadline::default();
         deadline.set(Instant::now().checked_add(options.head_timeout));
-        let written = io.written();
-        let handshake = Builder::new()
+        let progress = io.progress();
+        let mut builder = Builder::new();
+        if options.websocket.is_some() {
+            builder.enable_connect_protocol();
+        }
+        let handshake = builder
             .max_concurrent_streams(STREAMS)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -105,8 +124,9 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             context,
             deadline,
             waits_for: WaitsFor::Other,
-            written,
+            progress,
             leaving: None,
+            followed: DrainPhase::Serving,
         }
     }
 
@@ -150,6 +170,10 @@ impl<T: Transport, A: App> Http2Task<T, A> {
                 Poll::Pending => break,
             }
         }
+        if self.progress.is_closing() {
+            // Nobody would get the answers.
+            accepted.clear();
+        }
         let count = accepted.len();
         for stream in accepted {
             self.start(stream);
@@ -171,7 +195,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
 
     fn is_refusing(&mut self, now: Instant) -> bool {
         if self.abandoned.len() >= ABANDONED {
-            self.abandoned.retain(|exchange| exchange.outcome().is_none());
+            self.abandoned.retain(|abandoned| !abandoned.has_ended());
         }
         let is_late = |since| now.saturating_duration_since(since) > DRAIN_PATIENCE;
         self.abandoned.len() >= ABANDONED || self.leaving.is_some_and(is_late)
@@ -192,6 +216,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             method: head.method.as_str(),
             path: head.uri.path_and_query().map_or(b"/", |path| path.as_str().as_bytes()),
             authority: head.uri.authority().map(|authority| authority.as_str().as_bytes()),
+            protocol: head.extensions.get::<Protocol>().map(Protocol::as_str),
         };
         let fields = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let mut cookie = Vec::new();
@@ -201,10 +226,11 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
             match options.body_limit {
                 Some(limit) if declared > Some(limit) => Err(RequestError::BodyTooLarge),
-                _ => Ok(read),
+                _ if !read.is_websocket => Ok((read, None)),
+                _ => handshake::read_http2(&read.fields).map(|deflate| (read, deflate)),
             }
         });
-        let read = match read {
+        let (read, deflate) = match read {
             Ok(read) => read,
             Err(error) => {
                 service.rejections.report(&self.peer, error, now);
@@ -214,18 +240,28 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             }
         };
         let is_logged = service.access_log().is_on();
-        let line = is_logged.then(|| RequestLine::new(pseudo.method, &read.target, "2"));
+        let line = is_logged.then(|| {
+            let line = RequestLine::new(pseudo.method, &read.target, "2");
+            if read.is_websocket { line.of_websocket() } else { line }
+        });
         if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
             service.log_access(&self.peer, line.as_ref(), 503);
             service.request_refused(503);
             answer(&mut respond, service, 503, "Service Unavailable", is_head);
             return None;
         }
-        let has_content = !content.is_end_stream();
+        let has_content = !content.is_end_stream() && !read.is_websocket;
+        let (content, asked) = if read.is_websocket {
+            let allowed = options.websocket.as_ref().is_some_and(|options| options.deflate);
+            (None, Some((content, deflate.filter(|_| allowed))))
+        } else {
+            (has_content.then_some(content), None)
+        };
         let task = StreamTask::new(Admitted {
             service: Arc::clone(service),
             peer: Arc::clone(&self.peer),
-            content: has_content.then_some(content),
+            content,
+            asked,
             expectation: if read.expects_continue && has_content {
                 Expectation::Unanswered
             } else {
@@ -244,9 +280,10 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             fields: &read.fields,
             accepts_trailers: true,
         };
-        match self.peer.redirect {
-            Some(redirect) => redirect.answer(&request, task.exchange()),
-            None => service.app.call(&self.context, &request, task.exchange()),
+        match (self.peer.redirect, task.websocket()) {
+            (Some(redirect), _) => redirect.answer(&request, task.exchange()),
+            (None, Some(websocket)) => service.app.websocket(&self.context, &request, websocket),
+            (None, None) => service.app.call(&self.context, &request, task.exchange()),
         }
         Some(task)
     }
@@ -261,14 +298,31 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         }
     }
 
+    /// Closes without waiting any longer for a client that has been told.
+    fn part(&mut self, cx: &mut Context<'_>) {
+        if let Stage::Open(connection) = &mut self.stage {
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+            let _ = connection.poll_closed(cx);
+        }
+    }
+
     /// What a shutdown asks for.
     fn follow_shutdown(&mut self) {
         let phase = self.service.phase();
         if phase >= DrainPhase::Draining {
             self.leave();
         }
-        if phase >= DrainPhase::EndingStreams {
-            self.streams.iter().for_each(StreamTask::end_stream);
+        if phase > self.followed {
+            self.followed = phase;
+            self.streams.iter().for_each(StreamTask::follow_shutdown);
+        }
+    }
+
+    /// The shutdown's deadline has passed: WebSockets are told, as far as their client listens.
+    fn cut(&mut self, cx: &mut Context<'_>) {
+        self.streams.iter_mut().for_each(StreamTask::cut_websocket);
+        if let Stage::Open(connection) = &mut self.stage {
+            let _ = connection.poll_closed(cx);
         }
     }
 
@@ -278,10 +332,12 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         let Stage::Open(connection) = &self.stage else {
             return Poll::Ready(());
         };
-        let (waits_for, patience) = if !self.streams.is_empty() {
+        let (waits_for, patience) = if self.progress.is_closing() {
+            (WaitsFor::Close, Some(LINGER_TIMEOUT))
+        } else if !self.streams.is_empty() {
             (WaitsFor::Other, None)
         } else if connection.has_streams() {
-            let written = self.written.load(Ordering::Relaxed);
+            let written = self.progress.written();
             (WaitsFor::Reader { written }, Some(STALL_TIMEOUT))
         } else if self.leaving.is_some() {
             (WaitsFor::Leave, Some(DRAIN_PATIENCE))
@@ -303,6 +359,7 @@ impl<T: Transport, A: App> Future for Http2Task<T, A> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         if this.service.phase() == DrainPhase::Cut {
+            this.cut(cx);
             return Poll::Ready(());
         }
         if this.poll_handshake(cx).is_pending() {
@@ -331,10 +388,16 @@ impl<T: Transport, A: App> Future for Http2Task<T, A> {
             if this.poll_idle(cx).is_pending() {
                 return Poll::Pending;
             }
-            if this.waits_for != WaitsFor::Request {
-                return Poll::Ready(());
+            match this.waits_for {
+                WaitsFor::Request => this.leave(),
+                WaitsFor::Leave => {
+                    this.part(cx);
+                    return Poll::Ready(());
+                }
+                WaitsFor::Other | WaitsFor::Close | WaitsFor::Reader { .. } => {
+                    return Poll::Ready(());
+                }
             }
-            this.leave();
         }
     }
 }

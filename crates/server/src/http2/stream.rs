@@ -5,23 +5,27 @@ use std::collections::VecDeque;
 use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use rsgi_protocol::error::RequestError;
 use rsgi_protocol::http::Version;
 use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::response::{ResponseFraming, ResponseHead};
+use rsgi_protocol::websocket::deflate::Agreement;
 use tokio::time::Instant;
 
+use super::answer::{answer, append};
+use super::tunnel::{Asked, Tunnel};
 use crate::deadline::Deadline;
 use crate::exchange::{Exchange, HIGH_WATER, NoOutlet, Outcome, Output, OutputEnd, RequestLine};
 use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Service};
+use crate::websocket::{Log, WebSocket};
 
 /// How long a client may take nothing of a response that the application has finished.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,6 +45,8 @@ pub(super) struct Admitted<A: App> {
     pub(super) content: Option<RecvStream>,
     pub(super) expectation: Expectation,
     pub(super) respond: SendResponse<Bytes>,
+    /// If the request asks for a WebSocket; then it has no content.
+    pub(super) asked: Option<(RecvStream, Option<Agreement>)>,
     pub(super) is_head: bool,
     pub(super) line: Option<RequestLine>,
     pub(super) live: LiveKey,
@@ -76,6 +82,29 @@ pub(super) struct StreamTask<A: App> {
     live: LiveKey,
     stall: Deadline,
     is_over: bool,
+    socket: Socket,
+}
+
+/// What a request is that asks for a WebSocket: one like any other, until the application accepts.
+enum Socket {
+    None,
+    Asked(Box<Asked>),
+    Open(Box<Tunnel>),
+}
+
+/// An application that goes on although its client has left.
+pub(super) enum Abandoned {
+    Request(Arc<Exchange>),
+    WebSocket(Arc<WebSocket>),
+}
+
+impl Abandoned {
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Request(exchange) => exchange.outcome().is_some(),
+            Self::WebSocket(websocket) => websocket.has_ended(),
+        }
+    }
 }
 
 enum SendState {
@@ -88,16 +117,35 @@ enum SendState {
 }
 
 /// The client has gone, or must not go on.
-struct Lost;
+pub(super) struct Lost;
 
 impl<A: App> StreamTask<A> {
     /// Counts the request; the end of the task counts it off.
     pub(super) fn new(admitted: Admitted<A>) -> Self {
-        let Admitted { service, peer, content, expectation, respond, is_head, line, live, now } =
-            admitted;
+        let Admitted {
+            service,
+            peer,
+            content,
+            expectation,
+            respond,
+            asked,
+            is_head,
+            line,
+            live,
+            now,
+        } = admitted;
         service.request_started(now);
+        let exchange = Exchange::new(is_head, content.is_none());
+        let socket = match (asked, &service.options.websocket) {
+            (Some((content, deflate)), Some(options)) => {
+                let websocket = WebSocket::new(Arc::clone(&exchange), options, deflate);
+                Socket::Asked(Box::new(Asked { websocket, deflate, content }))
+            }
+            _ => Socket::None,
+        };
         Self {
-            exchange: Exchange::new(is_head, content.is_none()),
+            exchange,
+            socket,
             service,
             peer,
             content,
@@ -122,6 +170,22 @@ impl<A: App> StreamTask<A> {
         &self.exchange
     }
 
+    /// What the application is called with, if it is for a WebSocket.
+    pub(super) fn websocket(&self) -> Option<&Arc<WebSocket>> {
+        match &self.socket {
+            Socket::None => None,
+            Socket::Asked(asked) => Some(&asked.websocket),
+            Socket::Open(tunnel) => Some(tunnel.websocket()),
+        }
+    }
+
+    fn application(&self) -> Abandoned {
+        match self.websocket() {
+            Some(websocket) => Abandoned::WebSocket(Arc::clone(websocket)),
+            None => Abandoned::Request(Arc::clone(&self.exchange)),
+        }
+    }
+
     /// Sends the response of an application that has answered inside its call, which most do.
     /// Returns whether the task is over; if it is not, or the client has gone, it has to be polled.
     pub(super) fn settle(&mut self) -> bool {
@@ -138,6 +202,11 @@ impl<A: App> StreamTask<A> {
     fn poll_steps(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Lost> {
         let mut is_registered = false;
         loop {
+            if let Socket::Asked(asked) = &self.socket
+                && asked.websocket.is_accepted()
+            {
+                return self.switch(cx).map(|()| Poll::Pending);
+            }
             let taken = self.take_output()?;
             let waiting = self.queued;
             let sent = self.poll_send(cx)?;
@@ -179,8 +248,57 @@ impl<A: App> StreamTask<A> {
         self.last.is_some() || self.exchange.is_complete() || self.exchange.outcome().is_some()
     }
 
+    /// The application has accepted a WebSocket: answers, and goes on with it.
+    fn switch(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+        let Socket::Asked(asked) = mem::replace(&mut self.socket, Socket::None) else {
+            return Err(Lost);
+        };
+        let (Some(acceptance), Some(options)) =
+            (asked.websocket.take_acceptance(), &self.service.options.websocket)
+        else {
+            return Err(Lost);
+        };
+        let date = self.service.date_line(Instant::now());
+        let mut response = Response::new(());
+        let fields = response.headers_mut();
+        append(fields, acceptance.all_fields(self.service.server_fields(&date)));
+        if let Some(agreement) = asked.deflate
+            && let Ok(value) = HeaderValue::try_from(agreement.to_field())
+        {
+            fields.insert(http::header::SEC_WEBSOCKET_EXTENSIONS, value);
+        }
+        let sent = self.respond.send_response(response, false);
+        let log = if self.line.is_some() { Log::Lines } else { Log::Nothing };
+        let Ok(send) = sent else {
+            self.socket = Socket::Asked(asked);
+            return Err(Lost);
+        };
+        let tunnel = Tunnel::new(*asked, send, options, log, cx.waker());
+        self.socket = Socket::Open(Box::new(tunnel));
+        // What HTTP/1.1 answers and the log knows as accepted; the client sees 200.
+        self.status = 101;
+        self.response = SendState::Ended;
+        self.count_off();
+        Ok(())
+    }
+
+    /// A shutdown has got further.
+    pub(super) fn follow_shutdown(&self) {
+        if let Socket::Open(tunnel) = &self.socket {
+            return tunnel.wake();
+        }
+        self.end_stream();
+    }
+
+    /// The shutdown's deadline has passed.
+    pub(super) fn cut_websocket(&mut self) {
+        if let Socket::Open(tunnel) = &mut self.socket {
+            tunnel.cut();
+        }
+    }
+
     /// Asks the application to end a response that has begun, once the shutdown has come that far.
-    pub(super) fn end_stream(&self) {
+    fn end_stream(&self) {
         let has_begun = matches!(self.response, SendState::Open(_));
         if has_begun && self.service.phase() >= DrainPhase::EndingStreams {
             self.exchange.ask_to_end();
@@ -355,20 +473,22 @@ impl<A: App> StreamTask<A> {
     fn refuse_content(&mut self) -> Result<(), Lost> {
         let error = RequestError::BodyTooLarge;
         self.service.rejections.report(&self.peer, error, Instant::now());
-        self.exchange.disconnect();
+        self.disconnect();
         self.answer(error.status(), &error.to_string())
     }
 
     /// The application has ended without completing its response.
     fn abandon(&mut self) -> Result<(), Lost> {
         if self.exchange.outcome() == Some(Outcome::Returned) && !self.exchange.is_asked_to_end() {
-            if self.exchange.has_started() {
+            if matches!(self.socket, Socket::Asked(_)) && !self.exchange.has_started() {
+                log::error!("ASGI callable returned without completing handshake.");
+            } else if self.exchange.has_started() {
                 log::error!("ASGI callable returned without completing response.");
             } else {
                 log::error!("ASGI callable returned without starting response.");
             }
         }
-        self.exchange.disconnect();
+        self.disconnect();
         self.answer(500, "Internal Server Error")
     }
 
@@ -392,15 +512,28 @@ impl<A: App> StreamTask<A> {
         Lost
     }
 
+    /// The application gets to hear that its client has gone.
+    fn disconnect(&self) {
+        self.exchange.disconnect();
+        if let Socket::Asked(asked) = &self.socket {
+            asked.websocket.lose();
+        }
+    }
+
     /// The end: the application hears of it if it has not seen the whole response off.
     fn finish(&mut self) {
-        if mem::replace(&mut self.is_over, true) {
-            return;
+        if !self.is_over {
+            if !self.exchange.is_complete() {
+                self.disconnect();
+            }
+            self.count_off();
         }
+    }
+
+    /// The request is over.
+    fn count_off(&mut self) {
+        self.is_over = true;
         self.exchange.leave();
-        if !self.exchange.is_complete() {
-            self.exchange.disconnect();
-        }
         let now = Instant::now();
         self.service.live_requests().leave(self.live);
         self.service.request_finished(self.status, self.started, now);
@@ -409,17 +542,26 @@ impl<A: App> StreamTask<A> {
 }
 
 impl<A: App> Future for StreamTask<A> {
-    /// The exchange, if the client has left an application that is still at it.
-    type Output = Option<Arc<Exchange>>;
+    /// The application, if its client has left it and it is still at it.
+    type Output = Option<Abandoned>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let left = match self.poll_steps(cx) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(())) => None,
-            Err(Lost) => Some(Arc::clone(&self.exchange)),
-        };
-        self.finish();
-        Poll::Ready(left.filter(|exchange| exchange.outcome().is_none()))
+        let this = &mut *self;
+        let mut left = None;
+        if !matches!(this.socket, Socket::Open(_)) {
+            match this.poll_steps(cx) {
+                Ok(Poll::Pending) if matches!(this.socket, Socket::Open(_)) => {}
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(())) => {}
+                Err(Lost) => left = Some(this.application()),
+            }
+        }
+        if let Socket::Open(tunnel) = &mut this.socket {
+            ready!(tunnel.poll(&this.service, cx));
+            left = Some(this.application());
+        }
+        this.finish();
+        Poll::Ready(left.filter(|left| !left.has_ended()))
     }
 }
 
@@ -429,46 +571,5 @@ impl<A: App> Drop for StreamTask<A> {
     fn drop(&mut self) {
         // The connection has gone, or the application panicked: nobody must wait for ever.
         self.finish();
-    }
-}
-
-/// A response of the server's own.
-pub(super) fn answer<A: App>(
-    respond: &mut SendResponse<Bytes>,
-    service: &Service<A>,
-    status: u16,
-    text: &str,
-    is_head: bool,
-) {
-    let Ok(head) = ResponseHead::new(status) else {
-        return;
-    };
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-    let date = service.date_line(Instant::now());
-    let fields = response.headers_mut();
-    append(fields, head.all_fields(service.server_fields(&date)));
-    let text_type = HeaderValue::from_static("text/plain; charset=utf-8");
-    fields.insert(http::header::CONTENT_TYPE, text_type);
-    fields.insert(http::header::CONTENT_LENGTH, text.len().into());
-    if status == 503 {
-        fields.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    // A client that has reset the stream does not want an answer.
-    if let Ok(mut send) = respond.send_response(response, is_head)
-        && !is_head
-    {
-        let _ = send.send_data(Bytes::copy_from_slice(text.as_bytes()), true);
-    }
-}
-
-/// Adds fields whose names and values have been checked, by rules that are stricter than HTTP/2's.
-pub(super) fn append<'a>(map: &mut HeaderMap, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
-    for (name, value) in fields {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-        {
-            map.append(name, value);
-        }
     }
 }

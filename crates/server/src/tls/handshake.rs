@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 use super::info::TlsInfo;
 use super::{Choice, Tls};
 use crate::http1::ConnectionTask;
+use crate::http2::Http2Connection;
 use crate::metered::Metered;
 use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service};
 use crate::transport::Transport;
@@ -34,6 +35,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGER_LIMIT: usize = 64 * 1024;
 /// The first byte of a handshake (RFC 8446 section 5.1).
 const HANDSHAKE: u8 = 22;
+/// The name of HTTP/2 in a handshake (RFC 9113 section 3.2).
+const HTTP2: &[u8] = b"h2";
 /// What somebody reads who has forgotten the `s` of `https://`.
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain; charset=utf-8\r\n\
@@ -72,10 +75,15 @@ where
             None => return,
             Some(Ok(Ok((stream, choice)))) => {
                 let tls = TlsInfo::new(stream.get_ref().1, &choice.certified);
+                let is_http2 = tls.protocol.as_deref() == Some(HTTP2);
                 let info = ConnectionInfo { tls: Some(Arc::new(tls)), ..info };
                 let stream = Metered::new(stream, entry.service.telemetry());
                 // In a task of its own: it lives longer, and does not need a handshake's room.
-                drop(tokio::spawn(ConnectionTask::new(stream, entry, info)));
+                if is_http2 {
+                    drop(tokio::spawn(Http2Connection::new(stream, entry, info)));
+                } else {
+                    drop(tokio::spawn(ConnectionTask::new(stream, entry, info)));
+                }
                 return;
             }
             Some(Ok(Err(failure))) => failure,

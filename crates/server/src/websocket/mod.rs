@@ -3,8 +3,8 @@
 //!
 //! The opening handshake is an HTTP exchange like any other until the application accepts it: a
 //! refusal is an HTTP response, and everything that is true of those (framing, drain, access log)
-//! is true of it. What carries the bytes afterwards is not known here: `http1` hands them over, and
-//! HTTP/2 (RFC 8441) can do the same with a stream's data.
+//! is true of it. What carries the bytes afterwards is not known here: `http1` hands over a
+//! connection's, `http2` a stream's data (RFC 8441).
 
 mod session;
 mod shared;

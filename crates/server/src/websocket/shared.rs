@@ -87,6 +87,8 @@ struct State {
     unbroken: usize,
     compressor: Option<Box<Compressor>>,
     link: Link,
+    /// Whether the application's call has ended.
+    has_ended: bool,
     receivers: Waiting,
     senders: Waiting,
     connection: Driver,
@@ -137,6 +139,7 @@ impl WebSocket {
                 unbroken: 0,
                 compressor: deflate.map(Compressor::new).map(Box::new),
                 link: Link::Up,
+                has_ended: false,
                 receivers: Waiting::new(),
                 senders: Waiting::new(),
                 connection: Driver::Inside,
@@ -277,6 +280,7 @@ impl WebSocket {
     /// The application's call has ended. What it has left open is closed.
     pub fn finish(&self, outcome: Outcome) {
         let mut state = self.lock();
+        state.has_ended = true;
         if !state.cycle.is_accepted() {
             drop(state);
             return self.exchange.finish(outcome);
@@ -318,6 +322,11 @@ impl WebSocket {
 
 /// The connection's side.
 impl WebSocket {
+    /// Whether the application's call has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().has_ended
+    }
+
     /// Whether the application has accepted, and the client has not been told.
     pub(crate) fn is_accepted(&self) -> bool {
         self.lock().acceptance.is_some()

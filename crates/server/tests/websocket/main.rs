@@ -6,6 +6,7 @@
 mod closing;
 mod drain;
 mod handshake;
+mod http2;
 mod messages;
 mod pings;
 mod support;

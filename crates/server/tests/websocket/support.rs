@@ -11,8 +11,8 @@ use rsgi_protocol::websocket::handshake::Acceptance;
 use rsgi_protocol::websocket::{Close, Kind};
 use rsgi_server::{
     AccessLog, App, ConnectionInfo, DrainPhase, Exchange, Flow, MessageReceived, Options, Outcome,
-    Outgoing, Request, Residence, SendError, Service, Telemetry, WebSocket, WebSocketOptions,
-    serve,
+    Outgoing, Request, Residence, SendError, Service, Telemetry, Versions, WebSocket,
+    WebSocketOptions, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -183,6 +183,7 @@ impl Stage {
 
     fn over(websocket: Option<WebSocketOptions>) -> Self {
         let options = Options {
+            versions: Versions::All,
             head: HeadLimits::default(),
             body_limit: None,
             concurrency_limit: None,
@@ -217,6 +218,11 @@ impl Stage {
         };
         serve(theirs, &self.service, info);
         Client { io: ours, buffer: Vec::new() }
+    }
+
+    /// A connection that speaks HTTP/2.
+    pub(crate) fn wire(&self) -> DuplexStream {
+        self.connect().io
     }
 
     /// The next call of the application.
@@ -287,6 +293,10 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
+    pub(crate) fn over(io: DuplexStream) -> Self {
+        Self { io, buffer: Vec::new() }
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sent = timeout(PATIENCE, self.io.write_all(bytes.as_ref())).await;
         sent.expect("the server reads").expect("the server is there");

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rsgi_protocol::http::head::HeadLimits;
 use rsgi_server::{
-    AccessLog, ConnectionInfo, DrainPhase, Options, Residence, Service, Telemetry, Transport, serve,
+    AccessLog, ConnectionInfo, DrainPhase, Options, Residence, Service, Telemetry, Transport,
+    Versions, serve,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -44,6 +45,7 @@ impl Stage {
     /// With other options than the usual: a head within 10 s, 5 s between requests, no limits.
     pub(crate) fn with(app: TestApp, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options {
+            versions: Versions::All,
             head: HeadLimits::default(),
             body_limit: None,
             concurrency_limit: None,

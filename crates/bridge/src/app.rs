@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_server::{App, ConnectionInfo, Exchange, Outcome, Request, WebSocket};
+use rsgi_protocol::websocket::Kind;
+use rsgi_server::{App, ConnectionInfo, Exchange, Kept, Outcome, Request, WebSocket};
 
 use crate::errors;
 use crate::http::HttpExchange;
@@ -14,7 +15,7 @@ use crate::other_loop::{Head, Job, LaterScope, LoopHandle, OtherLoop};
 use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::selector::Selector;
 use crate::tasks::{End, OnEnd, Tasks, leaves_the_loop, to_coroutine};
-use crate::websocket::WebSocketExchange;
+use crate::websocket::{WebSocketExchange, keep};
 
 /// A Python application on one event loop.
 #[derive(Debug, Clone)]
@@ -97,7 +98,7 @@ impl PyApp {
         match &self.home {
             Home::Own(selector) => {
                 let left = self.begin(py, tasks, scope, receive, send, on_end);
-                settle(py, selector.get(), left);
+                settle(py, selector.get(), left.map(drop));
             }
             Home::Other(event_loop) => {
                 let job = AnyCall {
@@ -121,7 +122,7 @@ impl Application {
     }
 
     /// Calls the application, in the loop's thread. An error is the interpreter's own and has to
-    /// leave the event loop.
+    /// leave the event loop. Returns the task's number, if it goes on.
     fn begin(
         &self,
         py: Python<'_>,
@@ -130,7 +131,7 @@ impl Application {
         receive: Bound<'_, PyAny>,
         send: Bound<'_, PyAny>,
         on_end: impl OnEnd,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<usize>> {
         let called = self.callable.bind(py).call1((scope, receive, send)).and_then(to_coroutine);
         match called {
             Ok(coroutine) => tasks.start(py, coroutine, on_end),
@@ -141,7 +142,7 @@ impl Application {
             Err(error) => {
                 errors::keep_traceback(py, &error);
                 on_end.ended(py, End::Raised(error));
-                Ok(())
+                Ok(None)
             }
         }
     }
@@ -167,7 +168,11 @@ impl Application {
         match prepared {
             Ok((scope, receive, send)) => {
                 let on_end = HttpEnd(Arc::clone(exchange));
-                self.begin(py, &self.tasks, &scope, receive, send, on_end)
+                let number = self.begin(py, &self.tasks, &scope, receive, send, on_end)?;
+                if let Some(number) = number {
+                    exchange.set_task(number);
+                }
+                Ok(())
             }
             Err(error) => {
                 report(error);
@@ -198,7 +203,11 @@ impl Application {
         match prepared {
             Ok((scope, receive, send)) => {
                 let on_end = WebSocketEnd(Arc::clone(websocket));
-                self.begin(py, &self.tasks, &scope, receive, send, on_end)
+                let number = self.begin(py, &self.tasks, &scope, receive, send, on_end)?;
+                if let Some(number) = number {
+                    websocket.handshake().set_task(number);
+                }
+                Ok(())
             }
             Err(error) => {
                 report(error);
@@ -271,6 +280,26 @@ impl App for PyApp {
             (Connection::Known(_) | Connection::Later(_), _) => websocket.finish(Outcome::Failed),
         }
     }
+
+    fn cancel(&self, exchange: &Exchange) {
+        if let Some(number) = exchange.task() {
+            Python::attach(|py| self.tasks.cancel(py, number));
+        }
+    }
+
+    fn run_woken(&self) {
+        if let LoopHandle::Own(reactor) = &self.handle {
+            reactor.run_deferred();
+        }
+    }
+
+    fn keep(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
+        match &self.handle {
+            LoopHandle::Own(_) => Python::attach(|py| keep(py, kind, data)),
+            // Without the interpreter it is the server that keeps it.
+            LoopHandle::Other(_) => None,
+        }
+    }
 }
 
 /// A request on its way to another thread.
@@ -329,7 +358,7 @@ impl<E: OnEnd> Job for AnyCall<E> {
     fn run(self: Box<Self>, py: Python<'_>) -> PyResult<()> {
         let Self { app, tasks, arguments: (scope, receive, send), on_end } = *self;
         let (receive, send) = (receive.into_bound(py), send.into_bound(py));
-        app.begin(py, &tasks, scope.bind(py), receive, send, on_end)
+        app.begin(py, &tasks, scope.bind(py), receive, send, on_end).map(drop)
     }
 
     fn lost(self: Box<Self>) {

@@ -8,15 +8,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, ThreadId};
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use smallvec::SmallVec;
 
-use crate::other_loop::{Letter, LoopHandle};
+use crate::other_loop::LoopHandle;
+use crate::reactor::Deferred;
 
 /// Something that an application awaits.
 pub(crate) trait Operation: Send + Sync + 'static {
@@ -75,6 +77,11 @@ impl Done {
 }
 
 /// An awaitable over an [`Operation`].
+///
+/// While it waits it is its own future: it yields itself, and the task that awaits it leaves its
+/// wake-up here, as it would with an `asyncio.Future`. So nothing is made for a wait, and the
+/// wake-up does not go through the event loop's queue: [`Reactor`] runs it inside `select()`, where
+/// the message that ends the wait has come from.
 #[pyclass(frozen, module = "rsgi._native")]
 pub struct Awaitable {
     state: Mutex<State>,
@@ -86,13 +93,20 @@ impl std::fmt::Debug for Awaitable {
     }
 }
 
+/// ```text
+///        nothing there       woken, and nothing there
+/// Fresh ───────────────► Waiting ◄──┐
+///   │                     │  └──────┘
+///   │ there is something  │ woken, and there is something
+///   └─────────────────────┴─────────────► Over
+/// ```
 enum State {
     /// Not awaited yet.
     Fresh(Start),
     /// Suspended once, to let the loop run.
     Yielded,
-    /// Suspended on the future whose iterator this is.
-    Suspended { iterator: Py<PyAny>, work: Work },
+    /// Suspended until the operation has something.
+    Waiting(Waiting),
     /// Awaited to its end, thrown into or closed.
     Over,
 }
@@ -112,10 +126,43 @@ struct Work {
     handle: LoopHandle,
 }
 
+/// The future that a suspended operation is.
+struct Waiting {
+    work: Work,
+    progress: Progress,
+    handover: Handover,
+    event_loop: Py<PyAny>,
+    /// Whom to call once there is progress, and in which context.
+    callbacks: SmallVec<[Callback; 1]>,
+}
+
+struct Callback {
+    function: Py<PyAny>,
+    context: Option<Py<PyAny>>,
+}
+
+enum Progress {
+    Pending,
+    Woken,
+    /// With what `cancel()` was given.
+    Cancelled(Option<Py<PyAny>>),
+}
+
+/// asyncio's `_asyncio_future_blocking`: tells `await future` from a future that a coroutine yields
+/// by mistake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handover {
+    /// Has been yielded, and the task has not seen it yet.
+    Yielded,
+    Taken,
+}
+
 /// How a step ended.
 enum Step {
-    /// The task is to wait for this (a future, or `None` for just one turn).
-    Suspend(Py<PyAny>),
+    /// The task is to wait for this object.
+    Wait,
+    /// The task is to wait for one turn of the loop.
+    Pause,
     Return(Py<PyAny>),
 }
 
@@ -143,10 +190,21 @@ impl Awaitable {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn step(&self, py: Python<'_>) -> PyResult<Step> {
+    /// Does something with the future that this is while it waits. No Python object may be dropped
+    /// in there: what its end runs may come back here.
+    fn with_future<R>(&self, call: impl FnOnce(&mut Waiting) -> R) -> Option<R> {
+        match &mut *self.state() {
+            State::Waiting(waiting) => Some(call(waiting)),
+            _ => None,
+        }
+    }
+
+    fn step(slf: &Bound<'_, Self>) -> PyResult<Step> {
+        let py = slf.py();
+        let this = slf.get();
         // While a step runs Python code the state is `Over`, so that a second task which awaits the
         // same object is told.
-        let state = std::mem::replace(&mut *self.state(), State::Over);
+        let state = std::mem::replace(&mut *this.state(), State::Over);
         match state {
             State::Over => {
                 Err(PyRuntimeError::new_err("cannot reuse already awaited receive() or send()"))
@@ -154,54 +212,88 @@ impl Awaitable {
             State::Yielded => Ok(Step::Return(py.None())),
             State::Fresh(Start::Error(error)) => Err(error),
             State::Fresh(Start::Yield) => {
-                *self.state() = State::Yielded;
-                Ok(Step::Suspend(py.None()))
+                *this.state() = State::Yielded;
+                Ok(Step::Pause)
             }
-            State::Fresh(Start::Operation(work)) => self.advance(py, work),
-            State::Suspended { iterator, work } => {
-                match iterator.bind(py).call_method0(intern!(py, "__next__")) {
-                    Ok(future) => {
-                        *self.state() = State::Suspended { iterator, work };
-                        Ok(Step::Suspend(future.unbind()))
-                    }
-                    Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
-                        self.advance(py, work)
-                    }
-                    Err(error) => Err(error),
+            State::Fresh(Start::Operation(work)) => Self::advance(slf, work),
+            State::Waiting(waiting) => match waiting.progress {
+                Progress::Woken => Self::advance(slf, waiting.work),
+                Progress::Cancelled(message) => Err(cancelled(py, message)?),
+                Progress::Pending => {
+                    *this.state() = State::Waiting(waiting);
+                    Err(PyRuntimeError::new_err("receive() or send() is being awaited already"))
                 }
-            }
+            },
         }
     }
 
-    /// Polls the operation; where it has to wait, suspends on a new future of the running loop.
-    fn advance(&self, py: Python<'_>, work: Work) -> PyResult<Step> {
-        // Most often the result is there, and no future is needed.
+    /// Polls the operation; where it has to wait, suspends.
+    fn advance(slf: &Bound<'_, Self>, work: Work) -> PyResult<Step> {
+        let py = slf.py();
+        // Most often the result is there, and no waker is needed.
         let mut cx = Context::from_waker(Waker::noop());
         if let Poll::Ready(result) = work.operation.poll(py, &mut cx) {
             return result.map(Step::Return);
         }
         let event_loop = running_loop(py)?;
-        let future = event_loop.call_method0(intern!(py, "create_future"))?;
-        let waker = Waker::from(Arc::new(FutureWaker {
-            future: future.clone().unbind(),
-            event_loop: event_loop.unbind(),
-            thread: thread::current().id(),
+        let is_home = work.handle.drives(&event_loop);
+        let waker = Waker::from(Arc::new(Alarm {
+            awaitable: slf.clone().unbind(),
+            elsewhere: (!is_home).then(|| event_loop.clone().unbind()),
             handle: work.handle.clone(),
         }));
         if let Poll::Ready(result) = work.operation.poll(py, &mut Context::from_waker(&waker)) {
             return result.map(Step::Return);
         }
-        let iterator = future.call_method0(intern!(py, "__await__"))?;
-        let suspended = iterator.call_method0(intern!(py, "__next__"))?;
-        *self.state() = State::Suspended { iterator: iterator.unbind(), work };
-        Ok(Step::Suspend(suspended.unbind()))
+        *slf.get().state() = State::Waiting(Waiting {
+            work,
+            progress: Progress::Pending,
+            handover: Handover::Yielded,
+            event_loop: event_loop.unbind(),
+            callbacks: SmallVec::new(),
+        });
+        Ok(Step::Wait)
     }
 
-    fn resume(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.step(py)? {
-            Step::Suspend(future) => Ok(future),
+    fn resume(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        match Self::step(slf)? {
+            Step::Wait => Ok(slf.clone().into_any().unbind()),
+            Step::Pause => Ok(slf.py().None()),
             Step::Return(value) => Err(PyStopIteration::new_err((value,))),
         }
+    }
+
+    /// There may be something now: runs the task that waits.
+    fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let callbacks = slf.get().with_future(|future| match future.progress {
+            Progress::Pending => {
+                future.progress = Progress::Woken;
+                std::mem::take(&mut future.callbacks)
+            }
+            Progress::Woken | Progress::Cancelled(_) => SmallVec::new(),
+        });
+        for Callback { function, context } in callbacks.into_iter().flatten() {
+            match context {
+                Some(context) => {
+                    context.bind(py).call_method1(intern!(py, "run"), (function, slf))?;
+                }
+                None => {
+                    function.bind(py).call1((slf,))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the callbacks called by the event loop.
+    fn schedule(slf: &Bound<'_, Self>, event_loop: Py<PyAny>, callback: Callback) -> PyResult<()> {
+        let py = slf.py();
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "context"), callback.context)?;
+        let arguments = (callback.function, slf);
+        event_loop.call_method(py, intern!(py, "call_soon"), arguments, Some(&keywords))?;
+        Ok(())
     }
 }
 
@@ -215,12 +307,12 @@ impl Awaitable {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.resume(py)
+    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Self::resume(slf)
     }
 
-    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.resume(py)
+    fn send(slf: &Bound<'_, Self>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        Self::resume(slf)
     }
 
     #[pyo3(signature = (kind, value = None, traceback = None))]
@@ -240,66 +332,189 @@ impl Awaitable {
         drop(state);
     }
 
+    /// `True` only for the task that has just been given this; `None` where this is a coroutine
+    /// like any other (`asyncio.isfuture`).
+    #[getter(_asyncio_future_blocking)]
+    fn is_handed_over(&self) -> Option<bool> {
+        let handover = self.with_future(|future| future.handover);
+        (handover == Some(Handover::Yielded)).then_some(true)
+    }
+
+    #[setter(_asyncio_future_blocking)]
+    fn hand_over(&self, is_blocking: bool) {
+        let handover = if is_blocking { Handover::Yielded } else { Handover::Taken };
+        self.with_future(|future| future.handover = handover);
+    }
+
+    /// The loop of the task that waits.
+    fn get_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.with_future(|future| future.event_loop.clone_ref(py)) {
+            Some(event_loop) => Ok(event_loop),
+            None => Ok(running_loop(py)?.unbind()),
+        }
+    }
+
+    #[pyo3(signature = (function, *, context = None))]
+    fn add_done_callback(
+        slf: &Bound<'_, Self>,
+        function: Py<PyAny>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let mut callback = Some(Callback { function, context });
+        slf.get().with_future(|future| {
+            if matches!(future.progress, Progress::Pending) {
+                future.callbacks.extend(callback.take());
+            }
+        });
+        match callback {
+            Some(callback) => {
+                let event_loop = slf.get().get_loop(slf.py())?;
+                Self::schedule(slf, event_loop, callback)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn remove_done_callback(&self, function: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let callbacks = self.with_future(|future| std::mem::take(&mut future.callbacks));
+        let (mut kept, mut removed) = (SmallVec::new(), 0);
+        for callback in callbacks.into_iter().flatten() {
+            if callback.function.bind(function.py()).eq(function)? {
+                removed += 1;
+            } else {
+                kept.push(callback);
+            }
+        }
+        self.with_future(|future| std::mem::swap(&mut future.callbacks, &mut kept));
+        Ok(removed)
+    }
+
+    /// Has the task that waits find a `CancelledError` here.
+    #[pyo3(signature = (msg = None))]
+    fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
+        let py = slf.py();
+        let cancelled = slf.get().with_future(|future| match future.progress {
+            Progress::Pending => {
+                future.progress = Progress::Cancelled(msg);
+                let callbacks = std::mem::take(&mut future.callbacks);
+                Some((future.event_loop.clone_ref(py), callbacks))
+            }
+            Progress::Woken | Progress::Cancelled(_) => None,
+        });
+        let Some((event_loop, callbacks)) = cancelled.flatten() else {
+            return Ok(false);
+        };
+        for callback in callbacks {
+            Self::schedule(slf, event_loop.clone_ref(py), callback)?;
+        }
+        Ok(true)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.with_future(|future| matches!(future.progress, Progress::Cancelled(_)))
+            .unwrap_or(false)
+    }
+
+    fn done(&self) -> bool {
+        self.with_future(|future| !matches!(future.progress, Progress::Pending)).unwrap_or(true)
+    }
+
+    /// `None`: what was waited for is the result of the coroutine, not of the future.
+    fn result(&self, py: Python<'_>) -> PyResult<()> {
+        let progress = self.with_future(|future| match &future.progress {
+            Progress::Pending => Progress::Pending,
+            Progress::Woken => Progress::Woken,
+            Progress::Cancelled(message) => {
+                Progress::Cancelled(message.as_ref().map(|message| message.clone_ref(py)))
+            }
+        });
+        match progress {
+            None | Some(Progress::Woken) => Ok(()),
+            Some(Progress::Pending) => Err(invalid_state(py)?),
+            Some(Progress::Cancelled(message)) => Err(cancelled(py, message)?),
+        }
+    }
+
+    fn exception(&self, py: Python<'_>) -> PyResult<()> {
+        self.result(py)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Ok(state) = self.state.try_lock()
-            && let State::Suspended { iterator, .. } = &*state
+            && let State::Waiting(waiting) = &*state
         {
-            visit.call(iterator)?;
+            visit.call(&waiting.event_loop)?;
+            if let Progress::Cancelled(message) = &waiting.progress {
+                visit.call(message)?;
+            }
+            for callback in &waiting.callbacks {
+                visit.call(&callback.function)?;
+                visit.call(&callback.context)?;
+            }
         }
         Ok(())
     }
 }
 
-/// Resolves an asyncio future.
-pub(crate) struct FutureWaker {
-    future: Py<PyAny>,
-    event_loop: Py<PyAny>,
-    thread: ThreadId,
+/// Wakes the task that awaits.
+struct Alarm {
+    awaitable: Py<Awaitable>,
+    /// Another event loop than the application's, if it is one of those that waits.
+    elsewhere: Option<Py<PyAny>>,
     handle: LoopHandle,
 }
 
-impl FutureWaker {
-    pub(crate) fn resolve(&self, py: Python<'_>) -> PyResult<()> {
-        if thread::current().id() == self.thread {
-            resolve_future(self.future.bind(py))?;
-            self.handle.changed();
-            return Ok(());
-        }
-        let resolve = pyo3::wrap_pyfunction!(resolve_future, py)?;
+impl Alarm {
+    fn call(&self, py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
+        let wake = pyo3::wrap_pyfunction!(wake_awaitable, py)?;
         let call = intern!(py, "call_soon_threadsafe");
-        self.event_loop.bind(py).call_method1(call, (resolve, &self.future))?;
+        event_loop.bind(py).call_method1(call, (wake, &self.awaitable))?;
         Ok(())
     }
 }
 
-impl Wake for FutureWaker {
+impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if let LoopHandle::Other(mailbox) = &self.handle
-            && thread::current().id() != self.thread
-        {
-            return mailbox.post(Letter::Resolve(Arc::clone(self)));
-        }
-        Python::attach(|py| {
-            if let Err(error) = self.resolve(py) {
-                // The loop was closed under the waiting task.
-                log::debug!("could not wake a task: {error}");
+        match &self.elsewhere {
+            None => {
+                let handle = self.handle.clone();
+                handle.defer(self);
             }
-        });
+            Some(event_loop) => Python::attach(|py| {
+                if let Err(error) = self.call(py, event_loop) {
+                    // The loop was closed under the waiting task.
+                    log::debug!("could not wake a task: {error}");
+                }
+            }),
+        }
     }
 }
 
-/// Sets a future's result to `None`, unless its task was cancelled meanwhile.
-#[pyfunction]
-fn resolve_future(future: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = future.py();
-    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-        future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+impl Deferred for Alarm {
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        Awaitable::wake(self.awaitable.bind(py))
     }
-    Ok(())
+}
+
+#[pyfunction]
+fn wake_awaitable(awaitable: &Bound<'_, Awaitable>) -> PyResult<()> {
+    Awaitable::wake(awaitable)
+}
+
+fn cancelled(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
+    static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let kind = CANCELLED.import(py, "asyncio", "CancelledError")?;
+    let error = match message {
+        Some(message) => kind.call1((message,))?,
+        None => kind.call0()?,
+    };
+    Ok(PyErr::from_value(error))
+}
+
+fn invalid_state(py: Python<'_>) -> PyResult<PyErr> {
+    static INVALID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let kind = INVALID.import(py, "asyncio", "InvalidStateError")?;
+    Ok(PyErr::from_value(kind.call1(("it is still waiting",))?))
 }
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {

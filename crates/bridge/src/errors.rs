@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use rsgi_protocol::LifespanError;
 use rsgi_protocol::http::fields::FieldError;
-use rsgi_server::SendError;
+use rsgi_server::{FileError, SendError};
 use rsgi_supervisor::InheritError;
 
 pyo3::create_exception!(
@@ -34,6 +34,29 @@ pub(crate) fn from_websocket_send(error: SendError) -> PyErr {
         SendError::Disconnected => ClientDisconnected::new_err("the WebSocket is closed"),
         SendError::Message(error) => PyRuntimeError::new_err(error.to_string()),
     }
+}
+
+/// A file was not sent, or not all of it; `path` is its name, if it was given by name.
+pub(crate) fn from_file(error: FileError, path: Option<&Py<PyAny>>) -> PyErr {
+    match error {
+        FileError::Send(error) => from_send(error),
+        FileError::Io(error) => Python::attach(|py| match (error.raw_os_error(), path) {
+            // Python makes a `FileNotFoundError` and the like of these.
+            (Some(number), Some(path)) => {
+                PyOSError::new_err((number, os_text(&error), path.clone_ref(py)))
+            }
+            (Some(number), None) => PyOSError::new_err((number, os_text(&error))),
+            (None, _) => PyOSError::new_err(error.to_string()),
+        }),
+        other @ FileError::NotRegular => PyValueError::new_err(other.to_string()),
+        other @ FileError::Truncated { .. } => PyOSError::new_err(other.to_string()),
+    }
+}
+
+/// What the system says about an error, without the number that std adds.
+fn os_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// A header or a status cannot be sent.

@@ -13,10 +13,11 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use rsgi_protocol::http::cycle::{More, Trailers};
 use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::response::ResponseHead;
-use rsgi_server::{Exchange, Flow, Received};
+use rsgi_server::{Exchange, FileSource, Flow, Received, send_file};
 
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
+use crate::file::{self, SendFile};
 use crate::message::{Message, invalid_header};
 use crate::other_loop::LoopHandle;
 
@@ -37,18 +38,28 @@ impl HttpExchange {
         Awaitable::operation(Box::new(operation), self.handle.clone())
     }
 
-    fn accept(&self, message: &Bound<'_, PyAny>) -> PyResult<Flow> {
+    fn accept(&self, message: &Bound<'_, PyAny>) -> PyResult<Accepted> {
         let py = message.py();
         let message = Message::new(message);
         let kind = message.kind(intern!(py, "type"))?;
         if is(&kind, intern!(py, "http.response.body")) {
             let data = message.body(intern!(py, "body"))?;
             let more = More::from(message.flag(intern!(py, "more_body"))?);
-            return self.exchange.body(data, more).map_err(errors::from_send);
+            return self.exchange.body(data, more).map(Flow::into).map_err(errors::from_send);
         }
         if is(&kind, intern!(py, "http.response.start")) {
-            return self.start(py, &message);
+            return self.start(py, &message).map(Flow::into);
         }
+        self.accept_rare(py, &kind, &message)
+    }
+
+    /// The messages of extensions.
+    fn accept_rare<'py>(
+        &self,
+        py: Python<'py>,
+        kind: &Bound<'py, PyString>,
+        message: &Message<'_, 'py>,
+    ) -> PyResult<Accepted> {
         match kind.to_str()? {
             "http.response.trailers" => {
                 let mut fields = FieldBlock::default();
@@ -56,7 +67,7 @@ impl HttpExchange {
                     fields.push(name, value).map_err(|error| invalid_header(name, error))
                 })?;
                 let more = More::from(message.flag(intern!(py, "more_trailers"))?);
-                self.exchange.trailers(&fields, more).map_err(errors::from_send)
+                self.exchange.trailers(&fields, more).map(Flow::into).map_err(errors::from_send)
             }
             "http.response.early_hint" => {
                 let mut fields = FieldBlock::default();
@@ -71,14 +82,40 @@ impl HttpExchange {
                             .map_err(|error| invalid_header(b"link", error))?;
                     }
                 }
-                self.exchange.early_hint(fields).map_err(errors::from_send)
+                self.exchange.early_hint(fields).map(Flow::into).map_err(errors::from_send)
             }
-            "http.response.debug" => self.exchange.debug().map_err(errors::from_send),
+            "http.response.debug" => {
+                self.exchange.debug().map(Flow::into).map_err(errors::from_send)
+            }
+            file::PATH_SEND => {
+                let (path, given) = file::path(py, message)?;
+                let source = FileSource::Path(path);
+                self.send_file(file::PATH_SEND, source, More::Last, Some(given.unbind()))
+            }
+            file::ZERO_COPY_SEND => {
+                let more = More::from(message.flag(intern!(py, "more_body"))?);
+                let source = FileSource::Open(file::open_file(py, message)?);
+                self.send_file(file::ZERO_COPY_SEND, source, more, None)
+            }
             other => Err(PyRuntimeError::new_err(format!(
                 "unknown ASGI message `{other}` for an HTTP response; expected `http.response.start` or \
                  `http.response.body`"
             ))),
         }
+    }
+
+    fn send_file(
+        &self,
+        message: &'static str,
+        source: FileSource,
+        more: More,
+        path: Option<Py<PyAny>>,
+    ) -> PyResult<Accepted> {
+        let handle = self.handle.runtime();
+        let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
+        let task = send_file(&self.exchange, message, source, more, &handle);
+        let task = task.map_err(errors::from_send)?;
+        Ok(Accepted::File(SendFile::new(task, path)))
     }
 
     fn start<'py>(&self, py: Python<'py>, message: &Message<'_, 'py>) -> PyResult<Flow> {
@@ -104,12 +141,27 @@ impl HttpExchange {
     fn send(&self, message: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let py = message.py();
         let awaitable = match self.accept(message) {
-            Ok(Flow::Open) => return Done::get(py),
-            Ok(Flow::Yield) => Awaitable::yielding(),
-            Ok(Flow::Full) => self.await_operation(Drain(Arc::clone(&self.exchange))),
+            Ok(Accepted::Message(Flow::Open)) => return Done::get(py),
+            Ok(Accepted::Message(Flow::Yield)) => Awaitable::yielding(),
+            Ok(Accepted::Message(Flow::Full)) => {
+                self.await_operation(Drain(Arc::clone(&self.exchange)))
+            }
+            Ok(Accepted::File(sending)) => self.await_operation(sending),
             Err(error) => Awaitable::failing(error),
         };
         Ok(Py::new(py, awaitable)?.into_any())
+    }
+}
+
+/// A message that is on its way.
+enum Accepted {
+    Message(Flow),
+    File(SendFile),
+}
+
+impl From<Flow> for Accepted {
+    fn from(flow: Flow) -> Self {
+        Self::Message(flow)
     }
 }
 

@@ -10,6 +10,7 @@ mod awaitable;
 mod cli;
 mod errors;
 mod ffi;
+mod file;
 mod http;
 mod keywords;
 mod lifespan;

@@ -1,10 +1,16 @@
 //! Settings in the terms of the crates that use them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rsgi_config::{BindOptions, Config, HttpVersions, Ws};
+use rsgi_config::{
+    BindOptions, Config, ForwardedField as Named, HttpOptions, HttpVersions,
+    ProxyProtocol as Spoken, TrustedPeer, Ws,
+};
+use rsgi_protocol::forwarded::{ForwardedField, Forwarding, Trust};
 use rsgi_protocol::http::HeadLimits;
-use rsgi_server::{Options, Residence, Versions, WebSocketOptions};
+use rsgi_protocol::proxy_header;
+use rsgi_server::{Options, Overload, ProxyProtocol, Residence, Versions, WebSocketOptions};
 
 /// How long a WebSocket's application may go on once it knows that the server stops: enough for a
 /// goodbye, and well within what Docker gives a container (10 s).
@@ -29,9 +35,11 @@ pub(crate) fn server(config: &Config, application: Residence) -> Options {
         },
         body_limit: http.limit_request_body,
         concurrency_limit: http.limit_concurrency,
+        overload: overload(http),
         head_timeout: http.timeout_request_header,
         keep_alive_timeout: http.timeout_keep_alive,
         websocket: websocket(config),
+        forwarding: forwarding(config),
         date: http.date_header,
         server_field: if http.server_header && !names_server {
             b"server: rsgi\r\n".to_vec()
@@ -40,6 +48,56 @@ pub(crate) fn server(config: &Config, application: Residence) -> Options {
         },
         extra_fields: extra.collect::<String>().into_bytes(),
         application,
+    }
+}
+
+/// Whose forwarded fields are read, and which.
+fn forwarding(config: &Config) -> Option<Arc<Forwarding>> {
+    let proxy = &config.proxy;
+    let fields = proxy.fields.iter().map(|field| match field {
+        Named::For => ForwardedField::For,
+        Named::Proto => ForwardedField::Proto,
+        Named::Host => ForwardedField::Host,
+        Named::Prefix => ForwardedField::Prefix,
+        Named::Standard => ForwardedField::Standard,
+    });
+    let fields: Vec<ForwardedField> = fields.collect();
+    let trust = trust(&proxy.allow_from);
+    let is_on = proxy.headers && !fields.is_empty() && trust != Trust::default();
+    is_on.then(|| Arc::new(Forwarding { trust, fields }))
+}
+
+/// From whom PROXY headers are taken, if from anybody.
+pub(crate) fn proxy_protocol(config: &Config) -> Option<Arc<ProxyProtocol>> {
+    let versions = match config.proxy.protocol {
+        Spoken::Off => return None,
+        Spoken::V1 => proxy_header::Versions::V1,
+        Spoken::V2 => proxy_header::Versions::V2,
+        Spoken::Auto => proxy_header::Versions::Both,
+    };
+    let trust = trust(&config.proxy.protocol_allow_from);
+    Some(Arc::new(ProxyProtocol { versions, trust }))
+}
+
+fn trust(peers: &[TrustedPeer]) -> Trust {
+    let mut trust = Trust::default();
+    for peer in peers {
+        match peer {
+            TrustedPeer::Everybody => trust.everybody = true,
+            TrustedPeer::Unix => trust.unix = true,
+            TrustedPeer::Network(network) => trust.networks.push(*network),
+            TrustedPeer::Name(name) => trust.names.push(name.clone()),
+        }
+    }
+    trust
+}
+
+fn overload(http: &HttpOptions) -> Overload {
+    Overload {
+        queue_limit: http.limit_queue,
+        queue_timeout: http.timeout_queue,
+        request_timeout: http.timeout_request,
+        connection_limit: http.limit_connections,
     }
 }
 

@@ -3,7 +3,8 @@
 //! `asyncio` calls [`Reactor::turn`] where it would call `epoll_wait`. A turn runs tokio (sockets,
 //! timers, connections, and with them the application) until there is something for asyncio to do:
 //! a descriptor it watches is ready, a timer of its is due, or an application has called
-//! `call_soon`. The interpreter is given up in one place only, the runtime's park hook, when there
+//! `call_soon`. What an application waits for with `receive()` or `send()` is different: the task is
+//! run within the turn ([`Reactor::defer`]). The interpreter is given up in one place only, the runtime's park hook, when there
 //! is nothing to do at all.
 //!
 //! Descriptors that asyncio watches sit in an epoll set of their own, which in turn is watched by
@@ -11,11 +12,12 @@
 //! `selectors.EpollSelector` (closed and re-used descriptors included), though tokio itself is
 //! edge-triggered, and costs one `epoll_wait` per turn in which one of them is ready.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -37,6 +39,12 @@ pub(crate) trait ParkHooks: Send + Sync {
     fn after_park(&self);
 }
 
+/// What is to be run by the loop's thread, with nothing else of Python on its stack.
+pub(crate) trait Deferred: Send + Sync {
+    /// Runs it. An error has to leave the loop.
+    fn run(&self, py: Python<'_>) -> PyResult<()>;
+}
+
 /// A tokio runtime inside asyncio's `select()`.
 pub(crate) struct Reactor {
     /// `None` once closed.
@@ -44,6 +52,8 @@ pub(crate) struct Reactor {
     shared: Arc<Shared>,
     turn: Mutex<Turn>,
     is_turning: AtomicBool,
+    /// The address of the event loop that turns this, to be compared only.
+    event_loop: AtomicUsize,
 }
 
 impl fmt::Debug for Reactor {
@@ -65,6 +75,9 @@ struct Shared {
     is_turning: AtomicBool,
     has_work: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    deferred: Mutex<VecDeque<Arc<dyn Deferred>>>,
+    /// Whether some of it has run since asyncio's queues were looked at.
+    has_run: AtomicBool,
     interrupt: Mutex<Option<PyErr>>,
     hooks: Mutex<Option<Arc<dyn ParkHooks>>>,
     /// Counts up where a turn begins and where it ends, so also in a loop that never sleeps.
@@ -122,6 +135,8 @@ impl Reactor {
             is_turning: AtomicBool::new(false),
             has_work: AtomicBool::new(false),
             waker: Mutex::new(None),
+            deferred: Mutex::default(),
+            has_run: AtomicBool::new(false),
             interrupt: Mutex::new(None),
             hooks: Mutex::new(None),
             turns: Arc::default(),
@@ -142,6 +157,7 @@ impl Reactor {
             shared,
             turn: Mutex::default(),
             is_turning: AtomicBool::new(false),
+            event_loop: AtomicUsize::new(0),
         })
     }
 
@@ -166,6 +182,22 @@ impl Reactor {
         *lock(&self.shared.hooks) = Some(hooks);
     }
 
+    /// Says which event loop turns this.
+    pub(crate) fn belongs_to(&self, event_loop: &Bound<'_, PyAny>) {
+        self.event_loop.store(event_loop.as_ptr().addr(), Ordering::Relaxed);
+    }
+
+    /// Whether it is this one.
+    pub(crate) fn drives(&self, event_loop: &Bound<'_, PyAny>) -> bool {
+        self.event_loop.load(Ordering::Relaxed) == event_loop.as_ptr().addr()
+    }
+
+    /// Has `deferred` run in this turn, or in the next one. From any thread.
+    pub(crate) fn defer(&self, deferred: Arc<dyn Deferred>) {
+        lock(&self.shared.deferred).push_back(deferred);
+        self.shared.wake_turn();
+    }
+
     /// Ends the current turn as soon as tokio has had its share. From any thread.
     pub(crate) fn wake(&self) {
         self.shared.wake();
@@ -177,9 +209,13 @@ impl Reactor {
         self.shared.wake();
     }
 
-    /// Runs tokio until asyncio has something to do. Returns the watched descriptors that are
-    /// ready.
-    pub(crate) fn turn(&self, patience: Patience) -> Result<Vec<Ready>, TurnError> {
+    /// Runs tokio, and what it defers, until asyncio has something to do. Returns the watched
+    /// descriptors that are ready. `after_python` is called where some of it has run.
+    pub(crate) fn turn(
+        &self,
+        patience: Patience,
+        after_python: impl Fn(Python<'_>),
+    ) -> Result<Vec<Ready>, TurnError> {
         if self.is_turning.swap(true, Ordering::Acquire) {
             return Err(TurnError::Misuse("select() is already running"));
         }
@@ -198,6 +234,11 @@ impl Reactor {
         });
         let mut has_yielded = false;
         let looked = core.runtime.block_on(std::future::poll_fn(|cx| {
+            self.shared.keep_waker(cx.waker());
+            self.run_deferred();
+            if self.shared.has_run.swap(false, Ordering::Relaxed) {
+                Python::attach(&after_python);
+            }
             self.poll_turn(&core.watched, &mut turn, patience, &mut has_yielded, cx)
         }));
         self.shared.is_turning.store(false, Ordering::Relaxed);
@@ -220,7 +261,6 @@ impl Reactor {
         has_yielded: &mut bool,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        self.shared.keep_waker(cx.waker());
         let is_urgent = patience == Patience::None
             || turn.may_be_ready
             || self.shared.has_work.load(Ordering::Acquire);
@@ -252,11 +292,35 @@ impl Reactor {
         Poll::Ready(Ok(()))
     }
 
+    /// Runs what has been deferred so far. What comes meanwhile waits until tokio had its share. Call
+    /// within a turn: whether asyncio has something to do now is looked at when the turn itself is
+    /// polled, which `defer` has seen to.
+    pub(crate) fn run_deferred(&self) {
+        let count = lock(&self.shared.deferred).len();
+        if count == 0 {
+            return;
+        }
+        self.shared.count_turn();
+        Python::attach(|py| {
+            for _ in 0..count {
+                let Some(deferred) = lock(&self.shared.deferred).pop_front() else {
+                    break;
+                };
+                if let Err(error) = deferred.run(py) {
+                    self.interrupt(error);
+                    break;
+                }
+            }
+        });
+        self.shared.has_run.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the runtime and every task in it.
     pub(crate) fn close(&self) {
         // The waker leads back to the runtime, and the runtime's hooks to the waker.
         lock(&self.shared.waker).take();
         let hooks = lock(&self.shared.hooks).take();
+        let deferred = std::mem::take(&mut *lock(&self.shared.deferred));
         let core = lock(&self.core).take().and_then(Arc::into_inner);
         if let Some(Core { runtime, watched }) = core {
             drop(watched);
@@ -264,6 +328,7 @@ impl Reactor {
             runtime.shutdown_background();
         }
         drop(hooks);
+        drop(deferred);
     }
 }
 
@@ -305,6 +370,10 @@ impl Drop for Turning<'_> {
 impl Shared {
     fn wake(&self) {
         self.has_work.store(true, Ordering::Release);
+        self.wake_turn();
+    }
+
+    fn wake_turn(&self) {
         if let Some(waker) = &*lock(&self.waker) {
             waker.wake_by_ref();
         }

@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use rsgi_protocol::forwarded::Forwarded;
 use rsgi_protocol::http::decode_path;
 use rsgi_protocol::http::head::{Field, Version};
 use rsgi_protocol::scope::{
@@ -17,6 +18,8 @@ use rsgi_protocol::scope::{
 use rsgi_protocol::websocket::handshake::subprotocols;
 use rsgi_server::tls::TlsInfo;
 use rsgi_server::{ConnectionInfo, Request};
+
+use crate::file::{PATH_SEND, ZERO_COPY_SEND};
 
 /// Everything of a scope that is the same for all requests of a worker.
 #[derive(Debug)]
@@ -137,6 +140,9 @@ impl ScopeTemplate {
             extensions.set_item(intern!(py, "tls"), tls.bind(py).copy()?)?;
         }
         scope.set_item(intern!(py, "extensions"), extensions)?;
+        if let Some(forwarded) = request.forwarded {
+            apply(py, &scope, request, forwarded)?;
+        }
         Ok(scope)
     }
 
@@ -173,6 +179,30 @@ impl ScopeTemplate {
     }
 }
 
+/// Puts what a trusted proxy says into a scope.
+fn apply(
+    py: Python<'_>,
+    scope: &Bound<'_, PyDict>,
+    request: &Request<'_>,
+    forwarded: &Forwarded<'_>,
+) -> PyResult<()> {
+    if let Some((address, port)) = forwarded.client {
+        scope.set_item(intern!(py, "client"), (address.to_string(), port))?;
+    }
+    if let Some(scheme) = forwarded.scheme {
+        scope.set_item(intern!(py, "scheme"), PyString::intern(py, scheme.as_str()))?;
+    }
+    // The settings' root path says the same where nobody says it with each request.
+    if let Some(prefix) = &forwarded.prefix {
+        let path = with_root_path(&prefix.path, decode_path(request.target.path));
+        let raw_path = with_raw_root_path(prefix.raw, request.target.path);
+        scope.set_item(intern!(py, "root_path"), PyString::new(py, &prefix.path))?;
+        scope.set_item(intern!(py, "path"), PyString::new(py, &path))?;
+        scope.set_item(intern!(py, "raw_path"), PyBytes::new(py, &raw_path))?;
+    }
+    Ok(())
+}
+
 /// ASGI wants upper case; a method in another case is another method (RFC 9110, section 9.1), but
 /// no framework knows it.
 fn method<'py>(py: Python<'py>, method: &str) -> Bound<'py, PyString> {
@@ -199,7 +229,9 @@ struct Extensions {
 impl Extensions {
     fn new(py: Python<'_>) -> PyResult<Self> {
         let http10 = PyDict::new(py);
-        http10.set_item("http.response.debug", PyDict::new(py))?;
+        for always in ["http.response.debug", PATH_SEND, ZERO_COPY_SEND] {
+            http10.set_item(always, PyDict::new(py))?;
+        }
         let http11 = http10.copy()?;
         http11.set_item("http.response.early_hint", PyDict::new(py))?;
         let with_trailers = http11.copy()?;

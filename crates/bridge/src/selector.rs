@@ -131,6 +131,7 @@ impl Selector {
     /// Tell the selector which event loop it serves.
     fn attach(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let ready = event_loop.getattr(intern!(event_loop.py(), "_ready"))?;
+        self.reactor.belongs_to(event_loop);
         let mut links = self.links();
         links.ready = Some(ready.unbind());
         links.event_loop = Some(event_loop.clone().unbind());
@@ -212,7 +213,7 @@ impl Selector {
             }
         };
         let found = PyList::empty(py);
-        match self.reactor.turn(patience) {
+        match self.reactor.turn(patience, |py| self.after_python(py)) {
             Ok(ready) => {
                 for ready in ready {
                     report(&keys, ready, &found)?;

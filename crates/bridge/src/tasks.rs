@@ -92,13 +92,13 @@ impl Tasks {
     /// Runs `coroutine` as a task in a copy of the current context; `on_end` is called once it has
     /// ended, perhaps before this returns. An error is the interpreter's own
     /// (`KeyboardInterrupt`, `SystemExit`) and has to leave the event loop; `on_end` has then
-    /// been called, too.
+    /// been called, too. Returns the task's number, if it has not ended.
     pub(crate) fn start(
         &self,
         py: Python<'_>,
         coroutine: Bound<'_, PyAny>,
         on_end: impl OnEnd,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<usize>> {
         let task = match self.create(py, &coroutine) {
             Ok(task) => task,
             Err(error) => {
@@ -108,13 +108,13 @@ impl Tasks {
         };
         if task.call_method0(intern!(py, "done"))?.is_truthy()? {
             on_end.ended(py, end_of(&task));
-            return Ok(());
+            return Ok(None);
         }
         let key = self.running.lock().insert(task.clone().unbind());
         let callback =
             TaskEnd { running: Arc::clone(&self.running), key, on_end: Box::new(on_end) };
         task.call_method1(intern!(py, "add_done_callback"), (callback,))?;
-        Ok(())
+        Ok(Some(key))
     }
 
     fn create<'py>(
@@ -144,13 +144,26 @@ impl Tasks {
         let tasks: Vec<_> =
             self.running.lock().iter().map(|(_, task)| task.clone_ref(py)).collect();
         for task in tasks {
-            if let LoopHandle::Other(mailbox) = &self.handle {
-                mailbox.post(Letter::Cancel(task)); // it is the other thread's
-            } else if let Err(error) = task.bind(py).call_method0(intern!(py, "cancel")) {
-                log::error!("could not cancel a task: {error}");
-            }
+            self.cancel_task(task.bind(py));
         }
         self.handle.changed();
+    }
+
+    /// Cancels the task with this number, if it has not ended.
+    pub(crate) fn cancel(&self, py: Python<'_>, number: usize) {
+        let task = self.running.lock().get(number).map(|task| task.clone_ref(py));
+        if let Some(task) = task {
+            self.cancel_task(task.bind(py));
+            self.handle.changed();
+        }
+    }
+
+    fn cancel_task(&self, task: &Bound<'_, PyAny>) {
+        match &self.handle {
+            LoopHandle::Own(_) => cancel(task),
+            // It is the other thread's.
+            LoopHandle::Other(mailbox) => mailbox.post(Letter::Cancel(task.clone().unbind())),
+        }
     }
 
     /// Waits until every task has ended.
@@ -198,6 +211,12 @@ impl TaskEnd {
             self.running.emptied.notify_waiters();
         }
         drop(kept);
+    }
+}
+
+fn cancel(task: &Bound<'_, PyAny>) {
+    if let Err(error) = task.call_method0(intern!(task.py(), "cancel")) {
+        log::error!("could not cancel a task: {error}");
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Board {
     scoreboard: Arc<Scoreboard>,
     slot: usize,
     recycle: Recycle,
+    /// The most connections that a worker may have.
+    connection_limit: u64,
     queue: QueueClock,
     /// One moment on both clocks.
     epoch: (Instant, u64),
@@ -58,9 +60,23 @@ impl Board {
                 left: AtomicU64::new(max_requests.unwrap_or(u64::MAX)),
                 due: Notify::new(),
             },
+            connection_limit: u64::MAX,
             queue: QueueClock::default(),
             epoch: (Instant::now(), monotonic_ns()),
         }
+    }
+
+    /// No worker has more than `limit` connections.
+    pub(crate) fn with_connection_limit(mut self, limit: Option<u32>) -> Self {
+        self.connection_limit = limit.map_or(u64::MAX, u64::from);
+        self
+    }
+
+    /// Whether a worker can take a connection at all.
+    fn can_accept(&self, slot: &Slot) -> bool {
+        slot.phase() == Phase::Ready
+            && slot.connections() < self.connection_limit
+            && !slot.is_exhausted()
     }
 
     pub(crate) fn slot(&self) -> &Slot {
@@ -128,7 +144,7 @@ impl Telemetry for Board {
         let own = load(self.slot());
         let mut now = None;
         !self.scoreboard.slots().iter().enumerate().any(|(number, slot)| {
-            number != self.slot && slot.phase() == Phase::Ready && load(slot) < own && {
+            number != self.slot && load(slot) < own && self.can_accept(slot) && {
                 let since = slot.running_since_ns();
                 since == 0
                     || now.get_or_insert_with(monotonic_ns).saturating_sub(since) < BUSY_AFTER_NS
@@ -163,6 +179,22 @@ impl Telemetry for Board {
     /// A message is as much work as a request, and counts as one.
     fn message_received(&self) {
         self.recycle.count();
+    }
+
+    fn queue_changed(&self, waiting: u32) {
+        self.slot().set_requests_waiting(u64::from(waiting));
+    }
+
+    fn request_turned_away(&self) {
+        self.slot().request_turned_away();
+    }
+
+    fn request_timed_out(&self) {
+        self.slot().request_timed_out();
+    }
+
+    fn set_accepting(&self, accepting: bool) {
+        self.slot().set_accepting(accepting);
     }
 
     fn request_refused(&self, status: u16) {
@@ -230,6 +262,28 @@ mod tests {
         board.set_phase(Phase::Ready);
         board.connection_opened(1);
         board.scoreboard.slot(1).set_phase(Phase::Starting);
+        assert!(board.may_accept());
+    }
+
+    #[test]
+    fn a_worker_that_cannot_accept_is_not_waited_for() {
+        let board =
+            Board::new(Scoreboard::create(2).unwrap(), 0, None).with_connection_limit(Some(2));
+        let other = board.scoreboard.slot(1);
+        for slot in [board.slot(), other] {
+            slot.set_phase(Phase::Ready);
+            slot.connection_opened();
+            slot.set_parked();
+        }
+        board.slot().request_started();
+        assert!(!board.may_accept());
+        other.set_accepting(false);
+        assert!(board.may_accept());
+        other.set_accepting(true);
+        assert!(!board.may_accept());
+        // As many as it may have, and still less to do than this one.
+        other.connection_opened();
+        (0..3).for_each(|_| board.slot().request_started());
         assert!(board.may_accept());
     }
 }

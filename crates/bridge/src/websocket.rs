@@ -16,7 +16,7 @@ use rsgi_protocol::http::response::ResponseHead;
 use rsgi_protocol::websocket::Kind;
 use rsgi_protocol::websocket::close::{self, Close};
 use rsgi_protocol::websocket::handshake::Acceptance;
-use rsgi_server::{Flow, MessageReceived, Outgoing, WebSocket};
+use rsgi_server::{Flow, Kept, MessageReceived, Outgoing, WebSocket};
 
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
@@ -44,6 +44,9 @@ impl WebSocketExchange {
         let py = message.py();
         let message = Message::new(message);
         let kind = message.kind(intern!(py, "type"))?;
+        if kind.is(intern!(py, "websocket.send")) {
+            return self.send_message(py, &message);
+        }
         match kind.to_str()? {
             "websocket.send" => self.send_message(py, &message),
             "websocket.accept" => self.accept(py, &message),
@@ -190,16 +193,34 @@ impl Operation for Drain {
     }
 }
 
+/// A message from the client as the object that the application will get.
+pub(crate) fn keep(py: Python<'_>, kind: Kind, data: &[u8]) -> Option<Kept> {
+    let object: Py<PyAny> = match kind {
+        // What fails here for want of memory fails again, and louder, when it is received.
+        Kind::Text => PyString::from_bytes(py, data).ok()?.into_any().unbind(),
+        Kind::Binary => PyBytes::new(py, data).into_any().unbind(),
+    };
+    Some(Box::new(object))
+}
+
 fn to_message(py: Python<'_>, received: MessageReceived) -> PyResult<Py<PyAny>> {
     let message = PyDict::new(py);
     let kind = intern!(py, "type");
     match received {
         MessageReceived::Message(Kind::Text, data) => {
             message.set_item(kind, intern!(py, "websocket.receive"))?;
-            // It is UTF-8: the decoder has checked it.
-            let text = std::str::from_utf8(&data)
-                .map_err(|error| PyTypeError::new_err(error.to_string()))?;
-            message.set_item(intern!(py, "text"), PyString::new(py, text))?;
+            message.set_item(intern!(py, "text"), PyString::from_bytes(py, &data)?)?;
+        }
+        MessageReceived::Kept(sort, object) => {
+            message.set_item(kind, intern!(py, "websocket.receive"))?;
+            let key = match sort {
+                Kind::Text => intern!(py, "text"),
+                Kind::Binary => intern!(py, "bytes"),
+            };
+            let object = object
+                .downcast::<Py<PyAny>>()
+                .map_err(|_| PyTypeError::new_err("a message was kept by somebody else"))?;
+            message.set_item(key, *object)?;
         }
         MessageReceived::Message(Kind::Binary, data) => {
             message.set_item(kind, intern!(py, "websocket.receive"))?;

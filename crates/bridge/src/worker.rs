@@ -22,7 +22,9 @@ use pyo3::types::PyDict;
 use rsgi_config::{Config, LogFile, LogOptions};
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
 use rsgi_server::tls::{Tls, TlsError};
-use rsgi_server::{AccessLog, DrainPhase, Listener, Residence, Service, accept_connections};
+use rsgi_server::{
+    AccessLog, DrainPhase, Listener, Opening, ProxyProtocol, Residence, Service, accept_connections,
+};
 use rsgi_supervisor::{
     Inherited, Order, Phase, Scoreboard, Version, WorkerControl, bind_all, exit,
 };
@@ -292,7 +294,9 @@ impl Worker {
             Home::Own(_) => None,
             Home::Other(other) => Some(Arc::clone(other)),
         };
-        let board = Arc::new(Board::new(scoreboard, slot, self.max_requests()));
+        let limit = self.config.http.limit_connections;
+        let board = Board::new(scoreboard, slot, self.max_requests()).with_connection_limit(limit);
+        let board = Arc::new(board);
         let python = py.version_info();
         board.set_interpreter(Version([python.major, python.minor, python.patch].map(u16::from)));
         let app = PyApp::new(
@@ -597,12 +601,14 @@ impl Run {
     /// Returns the moment by which everything should be over.
     async fn serve(&self, listeners: Vec<rsgi_supervisor::Listener>) -> Instant {
         let mut acceptors = JoinSet::new();
+        let proxy_protocol = options::proxy_protocol(&self.config);
         for listener in &listeners {
             let address = listener.address.clone();
             let shared = listener.fd.try_clone();
             match shared.and_then(register_for_reading).and_then(Listener::new) {
                 Ok(accepting) => {
-                    let accepting = self.prepared(accepting, listener, &listeners);
+                    let proxy_protocol = proxy_protocol.clone();
+                    let accepting = self.prepared(accepting, listener, &listeners, proxy_protocol);
                     acceptors.spawn(accept_connections(accepting, Arc::clone(&self.service)));
                 }
                 Err(error) => {
@@ -643,11 +649,14 @@ impl Run {
         accepting: Listener,
         listener: &rsgi_supervisor::Listener,
         all: &[rsgi_supervisor::Listener],
+        proxy_protocol: Option<Arc<ProxyProtocol>>,
     ) -> Listener {
-        match (&self.tls, tls::redirect(&self.config, all, listener)) {
-            (Some(tls), _) if listener.is_tls() => accepting.with_tls(Arc::clone(tls)),
-            (_, Some(redirect)) => accepting.with_redirect(redirect),
-            (_, None) => accepting,
+        let tls = self.tls.clone().filter(|_| listener.is_tls());
+        let is_plain = tls.is_none();
+        let accepting = accepting.with_opening(Opening { proxy_protocol, tls });
+        match tls::redirect(&self.config, all, listener) {
+            Some(redirect) if is_plain => accepting.with_redirect(redirect),
+            _ => accepting,
         }
     }
 

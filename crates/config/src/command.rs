@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::draft::Draft;
 use crate::error::{LoadError, Problem};
 use crate::given::{Given, Source};
+use crate::proxies::ProxyProtocol;
 use crate::setting::{Kind, Setting, dashed};
 use crate::similar::nearest_own;
 use crate::{completions, help, table, values};
@@ -28,6 +29,7 @@ pub(crate) fn parse(
         }
     }
     join_switches(&mut arguments);
+    complete_proxy_protocol(&mut arguments);
     let mut has_unknown = false;
     let matches = loop {
         let error = match command().try_get_matches_from(&arguments) {
@@ -96,6 +98,18 @@ fn join_switches(arguments: &mut Vec<OsString>) {
             arguments.splice(index..=index.saturating_add(1), [joined]);
         }
         index = index.saturating_add(1);
+    }
+}
+
+/// gunicorn's `--proxy-protocol` may stand alone, and then means either version.
+fn complete_proxy_protocol(arguments: &mut [OsString]) {
+    let flag = "--proxy-protocol";
+    for index in 0..arguments.len() {
+        let next = arguments.get(index + 1).and_then(|next| next.to_str());
+        let stands_alone = arguments[index] == flag && !next.is_some_and(ProxyProtocol::is_word);
+        if stands_alone {
+            arguments[index] = format!("{flag}=auto").into();
+        }
     }
 }
 

@@ -15,7 +15,6 @@ const HTTP2: &str = "HTTP/2 is spoken unless `--http 1` forbids it, and has no o
 const ONE_CLASS: &str = "there is one kind of worker";
 const NO_THREADS: &str = "there is one event loop per worker and no thread count; use --workers";
 const NO_RELOAD: &str = "source files are not watched; SIGHUP replaces the workers";
-const NO_PROXY: &str = "forwarded headers are not read; clients are the addresses that connect";
 const NO_STATSD: &str = "rsgi sends nothing to StatsD";
 const NO_METRICS: &str = "no metrics are served under this name";
 const NO_SYSLOG: &str = "the log goes to standard error; its reader passes it on";
@@ -119,8 +118,7 @@ pub(crate) static OTHERS: &[Setting] = &[
     },
     ignored("initgroups", "", "the groups of --user are always taken on"),
     ignored("worker_tmp_dir", "DIR", "heartbeats are in shared memory, not in a file"),
-    ignored("worker_connections", "N", "--limit-concurrency limits requests at once"),
-    ignored("backpressure", "N", "--limit-concurrency answers 503 instead of waiting"),
+    ignored("backpressure", "N", "use --limit-concurrency and --limit-queue"),
     Setting {
         aliases: &["process_name"],
         short: Some('n'),
@@ -223,14 +221,6 @@ pub(crate) static OTHERS: &[Setting] = &[
         ..refused("protocol", "WORD", "http", "rsgi speaks HTTP; let the proxy speak it, too")
     },
     ignored("uwsgi_allow_from", "LIST", "the uwsgi protocol is not spoken"),
-    refused("proxy_protocol", "", "off", "the PROXY protocol is not understood"),
-    ignored("proxy_allow_from", "LIST", "the PROXY protocol is not understood"),
-    ignored("proxy_headers", "", NO_PROXY),
-    ignored("no_proxy_headers", "", NO_PROXY),
-    Setting {
-        env: &[crate::table::variable("FORWARDED_ALLOW_IPS")],
-        ..ignored("forwarded_allow_ips", "LIST", NO_PROXY)
-    },
     refused("server_name", "HOST", "", "hosts are for a proxy or the application to check"),
     refused("static_path_mount", "DIR", "", NO_FILES),
     ignored("static_path_route", "PATH", NO_FILES),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::Problem;
 use crate::options::{BindOptions, Config, Launch};
+use crate::proxies::{ForwardedField, TrustedPeer};
 use crate::types::{Bind, BindAddr, DEFAULT_UNIX_PERMISSIONS};
 
 /// A configuration in the making.
@@ -21,6 +22,19 @@ pub(crate) struct Draft {
     pub(crate) listen: Listen,
     /// `--timeout-stream-shutdown`.
     pub(crate) stream_shutdown: StreamShutdown,
+    /// Lists that have a default, which the first value replaces.
+    pub(crate) proxies: Proxies,
+}
+
+/// Whom to believe, and what.
+#[derive(Debug, Default)]
+pub(crate) struct Proxies {
+    /// `--forwarded-allow-ips`.
+    pub(crate) allow_from: Option<Vec<TrustedPeer>>,
+    /// `--forwarded-headers`.
+    pub(crate) fields: Option<Vec<ForwardedField>>,
+    /// `--proxy-allow-from`.
+    pub(crate) protocol_allow_from: Option<Vec<TrustedPeer>>,
 }
 
 /// How long streams may go on when the server stops.
@@ -75,7 +89,17 @@ impl Draft {
             StreamShutdown::After(limit) => Some(limit),
             StreamShutdown::Never => None,
         };
+        let proxy = &mut self.config.proxy;
+        replace(&mut proxy.allow_from, self.proxies.allow_from);
+        replace(&mut proxy.fields, self.proxies.fields);
+        replace(&mut proxy.protocol_allow_from, self.proxies.protocol_allow_from);
         self.config
+    }
+}
+
+fn replace<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
     }
 }
 

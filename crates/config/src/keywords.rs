@@ -80,6 +80,12 @@ pub(crate) fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<Strin
         // As in uvicorn, where the default is a time and `None` is none.
         (_, Value::None) if setting.name.starts_with("ws_ping_") => one("none".to_owned()),
         (_, Value::None) => Ok(None),
+        // An empty list where there is a default is nobody, or nothing.
+        (Kind::List(_), Value::List(texts)) if texts.is_empty() && !setting.default.is_empty() => {
+            one(String::new())
+        }
+        // As in gunicorn, where it was a switch once.
+        (_, Value::Bool(_)) if setting.name == "proxy_protocol" => one(shown(value)),
         (Kind::List(_), Value::List(texts)) => Ok(Some(texts.clone())),
         (Kind::Octal, Value::Int(bits @ 0..)) => one(format!("{bits:o}")),
         (_, Value::Str(_))

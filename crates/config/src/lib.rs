@@ -26,6 +26,7 @@ mod keywords;
 mod load;
 mod options;
 mod probe;
+mod proxies;
 #[cfg(test)]
 mod reference;
 mod setting;
@@ -47,6 +48,7 @@ pub use options::{
     WorkerOptions,
 };
 pub use probe::{HealthCheck, Probe, load_health, load_status};
+pub use proxies::{ForwardedField, ProxyOptions, ProxyProtocol, TrustedPeer};
 pub use surroundings::Surroundings;
 pub use tls::{ClientCertificates, Secret, TlsOptions, TlsVersion};
 pub use types::{

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxies::ProxyOptions;
 use crate::tls::TlsOptions;
 use crate::types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Interface, Lifespan, LogFile,
@@ -25,6 +26,8 @@ pub struct Config {
     pub bind: BindOptions,
     /// Connections, requests and responses.
     pub http: HttpOptions,
+    /// Proxies in front.
+    pub proxy: ProxyOptions,
     /// Encrypted connections.
     pub tls: TlsOptions,
     /// WebSockets.
@@ -115,8 +118,16 @@ pub struct HttpOptions {
     pub limit_request_fields: usize,
     /// The most bytes of a request body.
     pub limit_request_body: Option<u64>,
-    /// The most requests in flight in one worker; the next one is answered with 503.
+    /// The most requests in flight in one worker; the next one waits or is answered with 503.
     pub limit_concurrency: Option<u32>,
+    /// How many requests wait when there are that many.
+    pub limit_queue: u32,
+    /// How long they wait.
+    pub timeout_queue: Duration,
+    /// How long a request may make no progress.
+    pub timeout_request: Option<Duration>,
+    /// The most open connections in one worker.
+    pub limit_connections: Option<u32>,
     /// Whether responses have a `server` field.
     pub server_header: bool,
     /// Whether responses have a `date` field.
@@ -135,6 +146,10 @@ impl Default for HttpOptions {
             limit_request_fields: 100,
             limit_request_body: None,
             limit_concurrency: None,
+            limit_queue: 0,
+            timeout_queue: Duration::from_secs(10),
+            timeout_request: None,
+            limit_connections: None,
             server_header: true,
             date_header: true,
             headers: Vec::new(),

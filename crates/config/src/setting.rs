@@ -110,6 +110,8 @@ pub(crate) enum Group {
     Workers,
     /// Connections, requests, responses.
     Http,
+    /// What is in front.
+    Proxies,
     /// Encrypted connections.
     Tls,
     /// Messages, pings, compression.
@@ -124,11 +126,12 @@ pub(crate) enum Group {
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 8] = [
+    pub(crate) const SHOWN: [Self; 9] = [
         Self::Application,
         Self::Binding,
         Self::Workers,
         Self::Http,
+        Self::Proxies,
         Self::Tls,
         Self::WebSocket,
         Self::Logging,
@@ -142,6 +145,7 @@ impl Group {
             Self::Binding => "Addresses",
             Self::Workers => "Workers",
             Self::Http => "HTTP",
+            Self::Proxies => "Proxies",
             Self::Tls => "TLS",
             Self::WebSocket => "WebSocket",
             Self::Logging => "Logging",

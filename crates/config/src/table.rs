@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::compatibility::OTHERS;
 use crate::completions::SHELLS;
 use crate::draft::StreamShutdown;
+use crate::proxies::{ForwardedField, ProxyProtocol, TrustedPeer};
 use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
     Account, ByteSize, HttpVersions, Interface, Lifespan, LogFile, LogLevel, MemoryLimit,
@@ -25,6 +26,9 @@ const LARGEST_HEAD: ByteSize = ByteSize::kib(16 * 1024);
 const SMALLEST_MESSAGE: ByteSize = ByteSize(125);
 /// Far above what fits into one message.
 const LARGEST_MESSAGE: ByteSize = ByteSize::kib(1024 * 1024);
+
+/// What stands between the parts of a list.
+const LIST: &[char] = &[',', ' ', '\t', '\n'];
 
 /// All settings of this server, in the order of `--help`; those of others are [`OTHERS`].
 pub(crate) static SETTINGS: &[Setting] = &[
@@ -528,9 +532,63 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "none",
         group: Group::Http,
         help: "requests at once per worker, then 503",
+        doc: "Requests with the application; idle connections and open WebSockets are not counted. The next one is answered with 503 and `retry-after`, or waits (`--limit-queue`).",
         read: |draft, text| {
             let limit = values::or_none(text, |text| values::integer(text, 1, u32::MAX));
             store(&mut draft.config.http.limit_concurrency, limit)
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "limit_queue",
+        placeholder: "N",
+        default: "0",
+        group: Group::Http,
+        help: "requests per worker that wait for a place",
+        doc: "When `--limit-concurrency` is reached, so many more wait, first come first served, and only those beyond them are answered with 503. No effect without that limit.",
+        read: |draft, text| {
+            let slot = &mut draft.config.http.limit_queue;
+            store(slot, values::integer(text, 0, 1_000_000))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "timeout_queue",
+        placeholder: "TIME",
+        default: "10s",
+        group: Group::Http,
+        help: "how long they wait, then 503",
+        doc: "For requests in the queue of `--limit-queue`.",
+        read: |draft, text| {
+            let slot = &mut draft.config.http.timeout_queue;
+            store(slot, values::positive_duration(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "timeout_request",
+        placeholder: "TIME",
+        default: "none",
+        group: Group::Http,
+        help: "limit for a request without progress",
+        doc: "The application has this time to send something, and again after everything it sends or the client sends or reads. Then its task is cancelled and the client gets 504, or a cut connection if the response has begun. Where the client is the one waited for, it gets 408 or is cut. Open WebSockets are exempt.",
+        read: |draft, text| {
+            let slot = &mut draft.config.http.timeout_request;
+            store(slot, values::or_none(text, values::positive_duration))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "limit_connections",
+        aliases: &["worker_connections"],
+        placeholder: "N",
+        default: "none",
+        group: Group::Http,
+        help: "open connections per worker",
+        doc: "A worker with so many accepts no more until one closes; others wait in the backlog or go to other workers. Idle ones and WebSockets are counted.",
+        read: |draft, text| {
+            let limit = values::or_none(text, |text| values::integer(text, 1, u32::MAX));
+            store(&mut draft.config.http.limit_connections, limit)
         },
         ..Setting::ROW
     },
@@ -564,6 +622,66 @@ pub(crate) static SETTINGS: &[Setting] = &[
             draft.config.http.headers.push(values::header(text)?);
             Ok(())
         },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "proxy_headers",
+        kind: Kind::Switch,
+        default: "true",
+        group: Group::Proxies,
+        help: "believe forwarded headers of trusted proxies",
+        doc: "See [Behind a proxy](../guides/behind-a-proxy.md).",
+        read: |draft, text| store(&mut draft.config.proxy.headers, values::switch(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "forwarded_allow_ips",
+        env: &[variable("FORWARDED_ALLOW_IPS")],
+        kind: Kind::List(LIST),
+        placeholder: "LIST",
+        default: "127.0.0.1,::1,unix:",
+        group: Group::Proxies,
+        help: "proxies to trust: addresses, networks, private, unix:, *",
+        doc: "With commas between them, or repeated. `unix:` is whoever connects to a Unix socket; `loopback` is this machine \
+              (`127.0.0.0/8`, `::1`, `unix:`), and `private` is this machine and the private and link-local networks. `*` is \
+              everybody: only where nobody but the proxy can connect. A name is what a trusted proxy calls another one in the header, \
+              and is not looked up. `none` is nobody.",
+        read: |draft, text| extend(&mut draft.proxies.allow_from, TrustedPeer::list(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "forwarded_headers",
+        kind: Kind::List(LIST),
+        placeholder: "LIST",
+        default: "x-forwarded-for,x-forwarded-proto",
+        group: Group::Proxies,
+        help: "which of their headers to believe",
+        doc: "Of `x-forwarded-for`, `x-forwarded-proto`, `x-forwarded-host`, `x-forwarded-prefix` and `forwarded`. Only those that the \
+              proxy sets or removes: what it passes on is what any client has written. That is why the last three are not in the default.",
+        read: |draft, text| extend(&mut draft.proxies.fields, ForwardedField::list(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "proxy_protocol",
+        words: ProxyProtocol::WORDS,
+        placeholder: "WORD",
+        default: "off",
+        group: Group::Proxies,
+        help: "PROXY header before each connection: off, v1, v2, auto",
+        doc: "`auto` takes both versions. A trusted peer has to send it, or is refused; others must not. It comes before TLS, in the time \
+              of `--timeout-request-header`.",
+        read: |draft, text| store(&mut draft.config.proxy.protocol, text.parse()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "proxy_allow_from",
+        kind: Kind::List(LIST),
+        placeholder: "LIST",
+        default: "127.0.0.1,::1,unix:",
+        group: Group::Proxies,
+        help: "who sends a PROXY header",
+        doc: "Written like `--forwarded-allow-ips`.",
+        read: |draft, text| extend(&mut draft.proxies.protocol_allow_from, TrustedPeer::list(text)),
         ..Setting::ROW
     },
     Setting {
@@ -925,6 +1043,15 @@ pub(crate) const fn variable(name: &'static str) -> Variable {
 /// A time span, or nothing for `0` and `none`.
 fn duration_or_none(text: &str) -> Result<Option<Duration>, ParseError> {
     Ok(values::or_none(text, values::duration)?.filter(|duration| !duration.is_zero()))
+}
+
+/// Adds the parts of a list to those before it.
+fn extend<T>(
+    slot: &mut Option<Vec<T>>,
+    values: Result<Vec<T>, ParseError>,
+) -> Result<(), ParseError> {
+    slot.get_or_insert_default().extend(values?);
+    Ok(())
 }
 
 fn store<T>(slot: &mut T, value: Result<T, ParseError>) -> Result<(), ParseError> {

@@ -11,16 +11,21 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use rsgi_protocol::forwarded::Peer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::forwarding::host;
 use crate::http1::ConnectionTask;
 use crate::metered::Metered;
+use crate::proxy_protocol::{ProxyProtocol, Received};
 use crate::redirect::Redirect;
-use crate::service::{App, ConnectionInfo, Service};
+use crate::service::{App, ConnectionInfo, Entry, Service};
 use crate::tls::{self, Tls};
 use crate::transport::Transport;
 
@@ -36,8 +41,17 @@ pub struct Listener {
     fd: AsyncFd<OwnedFd>,
     family: AddressFamily,
     path: Option<String>,
-    tls: Option<Arc<Tls>>,
+    opening: Opening,
     redirect: Option<Redirect>,
+}
+
+/// What comes on a new connection before HTTP.
+#[derive(Debug, Clone, Default)]
+pub struct Opening {
+    /// First of all, a PROXY header.
+    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
+    /// Then a handshake.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Listener {
@@ -48,13 +62,13 @@ impl Listener {
         let address = rustix::net::getsockname(&fd)?;
         let family = address.address_family();
         let path = (family == AddressFamily::UNIX).then(|| unix_path(address));
-        Ok(Self { fd, family, path, tls: None, redirect: None })
+        Ok(Self { fd, family, path, opening: Opening::default(), redirect: None })
     }
 
-    /// Speaks TLS.
+    /// Expects this of new connections.
     #[must_use]
-    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
-        Self { tls: Some(tls), ..self }
+    pub fn with_opening(self, opening: Opening) -> Self {
+        Self { opening, ..self }
     }
 
     /// Sends clients elsewhere.
@@ -73,8 +87,9 @@ impl Listener {
         client: Option<(String, u16)>,
         server: Option<(String, Option<u16>)>,
     ) -> ConnectionInfo {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        ConnectionInfo { client, server, scheme, tls: None, redirect: self.redirect }
+        let scheme = if self.opening.tls.is_some() { "https" } else { "http" };
+        let redirect = self.redirect;
+        ConnectionInfo { client, server, scheme, tls: None, redirect, forwarding: None }
     }
 
     /// Whether a connection waits.
@@ -92,6 +107,7 @@ where
     A: App,
 {
     let mut left_alone = false;
+    let mut is_exhausted = false;
     loop {
         // A connection that was left to another worker is looked at again soon; a new one at once.
         tokio::select! {
@@ -100,18 +116,40 @@ where
         }
         left_alone = false;
         loop {
+            if service.is_full() {
+                if !listener.has_pending() {
+                    break;
+                }
+                // What waits in the backlog is other workers' to take as well.
+                service.has_room().await;
+            }
             if !service.may_accept() {
                 left_alone = listener.has_pending();
                 break;
             }
-            match listener.accept() {
+            let accepted = listener.accept();
+            // The kernel looks for a descriptor first: whatever else it says, there is one.
+            if is_exhausted && !accepted.as_ref().is_err_and(|error| is_exhaustion(*error)) {
+                is_exhausted = false;
+                service.recovered();
+            }
+            match accepted {
                 Ok((socket, peer)) => {
                     if let Err(error) = spawn(&listener, socket, peer, &service) {
                         log::debug!("a connection ended before it began: {error}");
                     }
                 }
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(error) => recover(error).await?,
+                Err(Errno::AGAIN) => break,
+                Err(error) if is_exhaustion(error) => {
+                    is_exhausted = true;
+                    service.exhausted(error.into(), Instant::now());
+                    // Trying again at once would be a busy loop: the kernel keeps the connection.
+                    tokio::select! {
+                        () = service.one_closed() => {}
+                        () = sleep(OUT_OF_DESCRIPTORS) => {}
+                    }
+                }
+                Err(error) => check(error)?,
             }
             // What a connection brings is work before the next one is: its worker may be busy with it.
             tokio::task::yield_now().await;
@@ -119,15 +157,14 @@ where
     }
 }
 
+/// Whether the process or the system has run out of what a connection takes.
+fn is_exhaustion(error: Errno) -> bool {
+    matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+}
+
 /// What to do about a failed `accept`. Most errors are the failed connection's own (accept(2)).
-async fn recover(error: rustix::io::Errno) -> io::Result<()> {
-    use rustix::io::Errno;
+fn check(error: Errno) -> io::Result<()> {
     match error {
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-            log::warn!("cannot accept a connection: {error}; trying again");
-            sleep(OUT_OF_DESCRIPTORS).await;
-            Ok(())
-        }
         Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => Err(error.into()),
         _ => Ok(()),
     }
@@ -146,7 +183,7 @@ where
         let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;
         let server = Some((listener.path.clone().unwrap_or_default(), None));
         let info = listener.info(None, server);
-        serve_on(listener, stream, service, info);
+        open(stream, service, &listener.opening, Peer::Unix, info);
         return Ok(());
     }
     let stream = std::net::TcpStream::from(socket);
@@ -157,36 +194,81 @@ where
         client.map(|client| (host(client), client.port())),
         Some((host(server), Some(server.port()))),
     );
-    serve_on(listener, TcpStream::from_std(stream)?, service, info);
+    // The kernel tells who has connected, always.
+    let peer = client.map_or(Peer::Unknown, |client| Peer::Address(client.ip()));
+    open(TcpStream::from_std(stream)?, service, &listener.opening, peer, info);
     Ok(())
 }
 
-/// Serves one connection of a listener, encrypted if the listener is.
-fn serve_on<T, A>(listener: &Listener, stream: T, service: &Arc<Service<A>>, info: ConnectionInfo)
-where
+/// Serves one connection that has just been opened by `peer`: what comes before HTTP first.
+pub fn open<T, A>(
+    stream: T,
+    service: &Arc<Service<A>>,
+    opening: &Opening,
+    peer: Peer,
+    info: ConnectionInfo,
+) where
     T: Transport,
     A: App,
 {
-    match &listener.tls {
-        Some(tls) => tls::serve(stream, service, tls, info),
-        None => serve(stream, service, info),
+    let entry = service.enter();
+    let tls = opening.tls.clone();
+    let proxy_protocol = opening.proxy_protocol.as_ref().filter(|it| it.trust.trusts(peer));
+    let Some(proxy_protocol) = proxy_protocol.map(Arc::clone) else {
+        let info = info.trusting(peer, service.options.forwarding.as_ref());
+        return begin(stream, BytesMut::new(), entry, tls.as_ref(), info);
+    };
+    // Ends in time by itself; a shutdown that has run out of time reaches it through the list of
+    // connections.
+    drop(tokio::spawn(async move {
+        let mut stream = stream;
+        if let Some(Received { rest, info, peer }) =
+            proxy_protocol.receive(&mut stream, &entry, info, peer).await
+        {
+            let info = info.trusting(peer, entry.service.options.forwarding.as_ref());
+            begin(stream, rest, entry, tls.as_ref(), info);
+        }
+    }));
+}
+
+/// Goes on with TLS or with HTTP, in a task of its own.
+fn begin<T, A>(
+    stream: T,
+    rest: BytesMut,
+    entry: Entry<A>,
+    tls: Option<&Arc<Tls>>,
+    info: ConnectionInfo,
+) where
+    T: Transport,
+    A: App,
+{
+    match tls {
+        Some(tls) => tls::serve(stream, rest, entry, tls, info),
+        None => serve_plain(stream, rest, entry, info),
     }
 }
 
-/// Serves one connection in a task of its own.
+/// Serves one plain connection in a task of its own.
 pub fn serve<T, A>(stream: T, service: &Arc<Service<A>>, info: ConnectionInfo)
 where
     T: Transport,
     A: App,
 {
-    // The task ends with its connection; a drain reaches it through the service's list.
-    let stream = Metered::new(stream, service.telemetry());
-    drop(tokio::spawn(ConnectionTask::new(stream, service.enter(), info)));
+    serve_plain(stream, BytesMut::new(), service.enter(), info);
 }
 
-/// An address without its port; an IPv4 client of a dual-stack socket is an IPv4 client.
-fn host(address: SocketAddr) -> String {
-    address.ip().to_canonical().to_string()
+fn serve_plain<T, A>(stream: T, rest: BytesMut, entry: Entry<A>, info: ConnectionInfo)
+where
+    T: Transport,
+    A: App,
+{
+    let telemetry = entry.service.telemetry();
+    if !rest.is_empty() {
+        telemetry.bytes_read(rest.len());
+    }
+    let stream = Metered::new(stream, telemetry);
+    // The task ends with its connection; a drain reaches it through the service's list.
+    drop(tokio::spawn(ConnectionTask::new(stream, rest, entry, info)));
 }
 
 fn unix_path(address: SocketAddrAny) -> String {

@@ -10,7 +10,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -208,13 +208,17 @@ fn format_line(out: &mut Vec<u8>, record: &Record<'_>, colours: bool) {
     let Record { peer, request, status } = record;
     let mut line = Text(out);
     line.push(if colours { "\x1b[32mINFO\x1b[0m:     " } else { "INFO:     " });
-    match &peer.client {
-        Some((host, port)) => {
+    match (&request.client, &peer.client) {
+        (Some((address, port)), _) => {
+            // Writing to a vector cannot fail.
+            let _ = write!(line.0, "{address}:{port}");
+        }
+        (None, Some((host, port))) => {
             line.push(host);
             line.push(":");
             line.push(itoa::Buffer::new().format(*port));
         }
-        None => line.push("unix:"),
+        (None, None) => line.push("unix:"),
     }
     line.push(" - \"");
     if colours {
@@ -288,11 +292,17 @@ mod tests {
             scheme: "http",
             tls: None,
             redirect: None,
+            forwarding: None,
         }
     }
 
     fn request(target: &str) -> RequestLine {
-        RequestLine { method: "GET".into(), target: target.into(), http_version: "1.1" }
+        RequestLine {
+            method: "GET".into(),
+            target: target.into(),
+            http_version: "1.1",
+            client: None,
+        }
     }
 
     #[test]
@@ -310,6 +320,17 @@ mod tests {
             let mut out = Vec::new();
             let record = Record { peer: &peer(), request: &request(target), status };
             format_line(&mut out, &record, false);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_is_named() {
+        for (client, expected) in [("192.0.2.1", "192.0.2.1:0"), ("2001:db8::1", "2001:db8::1:0")] {
+            let mut out = Vec::new();
+            let request = request("/").of_client(Some((client.parse().unwrap(), 0)));
+            format_line(&mut out, &Record { peer: &peer(), request: &request, status: 200 }, false);
+            let expected = format!("INFO:     {expected} - \"GET / HTTP/1.1\" 200 OK\n");
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -12,6 +12,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -86,6 +88,8 @@ pub struct RequestLine {
     pub target: Box<str>,
     /// `1.0`, `1.1` or `2`; empty for a WebSocket.
     pub http_version: &'static str,
+    /// Who sent it, where that is not the one who has connected.
+    pub client: Option<(IpAddr, u16)>,
 }
 
 impl RequestLine {
@@ -105,7 +109,12 @@ impl RequestLine {
             text.push('?');
             text.push_str(&String::from_utf8_lossy(target.query));
         }
-        Self { method: method.into(), target: text.into_boxed_str(), http_version }
+        Self { method: method.into(), target: text.into_boxed_str(), http_version, client: None }
+    }
+
+    /// The line of a request of this client, if a proxy names one.
+    pub(crate) fn of_client(self, client: Option<(IpAddr, u16)>) -> Self {
+        Self { client, ..self }
     }
 }
 
@@ -114,7 +123,12 @@ impl RequestLine {
 pub struct Exchange {
     state: Mutex<State>,
     is_head: bool,
+    /// The application's own name for what runs of it, or [`NO_TASK`].
+    task: AtomicUsize,
 }
+
+/// No task has that number.
+const NO_TASK: usize = usize::MAX;
 
 #[derive(Debug)]
 struct State {
@@ -168,6 +182,8 @@ struct Outbound {
     announced: Trailers,
     trailers: FieldBlock,
     hints: Vec<FieldBlock>,
+    /// Whether a file ended before all of it was sent.
+    is_broken: bool,
 }
 
 /// Whether the client is still there.
@@ -263,6 +279,7 @@ impl Exchange {
     pub fn new(is_head: bool, complete: bool) -> Arc<Self> {
         Arc::new(Self {
             is_head,
+            task: AtomicUsize::new(NO_TASK),
             state: Mutex::new(State {
                 inbound: Inbound {
                     chunks: VecDeque::new(),
@@ -358,10 +375,7 @@ impl Exchange {
         }
         let receivers =
             if outbound.cycle.is_complete() { mem::take(&mut state.receivers) } else { Vec::new() };
-        let listener = match &state.connection {
-            Driver::Waiting(listener) => Some(listener.clone()),
-            Driver::Inside | Driver::Left => None,
-        };
+        let listener = state.listener();
         drop(state);
         receivers.into_iter().for_each(Waker::wake);
         let has_left = listener.is_some_and(Listener::write_now);
@@ -369,6 +383,69 @@ impl Exchange {
             More::Last => Flow::Open,
             More::Follows => self.flow(has_left),
         })
+    }
+
+    /// `message` names a file: nothing else may be sent until that is done with.
+    pub(crate) fn begin_file(&self, message: &'static str) -> Result<(), SendError> {
+        Ok(self.lock_up()?.outbound.cycle.file(message)?)
+    }
+
+    /// The file is open, and `length` bytes of it are to be sent. Returns whether anybody wants them.
+    pub(crate) fn open_file(&self, length: u64, more: More) -> Result<bool, SendError> {
+        let mut state = self.lock_up()?;
+        let Outbound { cycle, head, .. } = &mut state.outbound;
+        if let Some(head) = head.as_mut()
+            && head.content_length().is_none()
+            && !head.forbids_content(false)
+            && cycle.is_whole(more)
+        {
+            head.set_content_length(length);
+        }
+        cycle.file_opened(length, more)?;
+        Ok(!cycle.drops_content())
+    }
+
+    /// The file cannot be sent.
+    pub(crate) fn refuse_file(&self) {
+        let mut state = self.lock();
+        state.outbound.cycle.file_refused();
+        // The application may have ended meanwhile.
+        state.wake_connection();
+    }
+
+    /// Whether a file is being sent.
+    pub(crate) fn is_at_file(&self) -> bool {
+        self.lock().outbound.cycle.is_at_file()
+    }
+
+    /// The next piece of the file.
+    pub(crate) fn feed_file(&self, data: Bytes) -> Result<(), SendError> {
+        let mut state = self.lock_up()?;
+        state.outbound.length += data.len();
+        state.outbound.chunks.push(data);
+        let listener = state.listener();
+        drop(state);
+        listener.map(Listener::write_now);
+        Ok(())
+    }
+
+    /// All of the file has been given.
+    pub(crate) fn end_file(&self, more: More) -> Result<(), SendError> {
+        let mut state = self.lock_up()?;
+        state.outbound.cycle.file_sent(more);
+        let is_complete = state.outbound.cycle.is_complete();
+        let receivers = if is_complete { mem::take(&mut state.receivers) } else { Vec::new() };
+        state.wake_connection();
+        drop(state);
+        receivers.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// The rest of the file is missing: the response cannot be completed.
+    pub(crate) fn break_file(&self) {
+        let mut state = self.lock();
+        state.outbound.is_broken = true;
+        state.wake_connection();
     }
 
     /// What a sender does after a message that is not the last.
@@ -437,6 +514,18 @@ impl Exchange {
         state.wake_connection();
     }
 
+    /// Leaves the application's own number of what goes on behind its call, for
+    /// [`App::cancel`](crate::App::cancel).
+    pub fn set_task(&self, number: usize) {
+        self.task.store(number, Ordering::Relaxed);
+    }
+
+    /// What was left there, as long as it has not ended.
+    pub fn task(&self) -> Option<usize> {
+        let number = self.task.load(Ordering::Relaxed);
+        (number != NO_TASK && self.outcome().is_none()).then_some(number)
+    }
+
     /// Whether the application has sent `http.response.start`.
     pub fn has_started(&self) -> bool {
         self.lock().outbound.cycle.has_started()
@@ -489,6 +578,12 @@ impl Exchange {
     /// Whether more content would be taken now.
     pub(crate) fn has_room(&self) -> bool {
         self.lock().inbound.has_room()
+    }
+
+    /// Whether the application waits in `receive()` for what has not come.
+    pub(crate) fn waits_for_content(&self) -> bool {
+        let state = self.lock();
+        !state.receivers.is_empty() && state.inbound.end == InboundEnd::Open
     }
 
     /// Whether the application has asked for content.
@@ -553,7 +648,7 @@ impl Exchange {
         }
         if outbound.cycle.is_complete() {
             output.end = OutputEnd::Complete(mem::take(&mut outbound.trailers));
-        } else if outcome.is_some() {
+        } else if outbound.is_broken || (outcome.is_some() && !outbound.cycle.is_at_file()) {
             output.end = OutputEnd::Abandoned;
         }
         if !senders.is_empty() {
@@ -598,6 +693,14 @@ impl State {
         let mut waiting = mem::take(&mut self.receivers);
         waiting.append(&mut self.senders);
         waiting
+    }
+
+    /// Who is to be told that there is something to write.
+    fn listener(&self) -> Option<Listener> {
+        match &self.connection {
+            Driver::Waiting(listener) => Some(listener.clone()),
+            Driver::Inside | Driver::Left => None,
+        }
     }
 
     /// Wakes the connection's task, if it waits. A tokio waker only marks its task, so the lock may

@@ -8,13 +8,18 @@
 
 mod accept;
 mod access_log;
+mod admission;
 mod date;
 mod deadline;
 mod exchange;
+mod file;
+mod forwarding;
 mod http1;
 mod http2;
 mod live;
 mod metered;
+mod opening;
+mod proxy_protocol;
 mod redirect;
 mod rejection;
 mod service;
@@ -22,15 +27,17 @@ pub mod tls;
 mod transport;
 mod websocket;
 
-pub use accept::{Listener, accept_connections, serve};
+pub use accept::{Listener, Opening, accept_connections, open, serve};
 pub use access_log::AccessLog;
 pub use deadline::Deadline;
 pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
+pub use file::{FileError, FileSource, OpenFile, send_file};
 pub use live::{LiveRequest, LiveRequests};
+pub use proxy_protocol::ProxyProtocol;
 pub use redirect::Redirect;
 pub use service::{
-    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Request, Residence,
-    Service, Telemetry, Versions,
+    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Overload, Request,
+    Residence, Service, Telemetry, Versions,
 };
 pub use transport::Transport;
-pub use websocket::{MessageReceived, Outgoing, WebSocket, WebSocketOptions};
+pub use websocket::{Kept, MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -76,6 +76,11 @@ impl LiveRequests {
         }
     }
 
+    /// What is known of one of them.
+    pub(crate) fn line(&self, key: LiveKey) -> String {
+        self.lock().lines.get(key.0).map(Line::to_string).unwrap_or_default()
+    }
+
     /// All of them, the one that was started last first: it is the likeliest to be at work.
     pub fn list(&self) -> Vec<LiveRequest> {
         let mut list: Vec<LiveRequest> = self

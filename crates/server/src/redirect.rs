@@ -95,6 +95,7 @@ mod tests {
             version: Version::Http11,
             fields: field.as_slice(),
             accepts_trailers: false,
+            forwarded: None,
         };
         redirect.location(&request).map(|location| String::from_utf8(location).unwrap())
     }

@@ -54,6 +54,16 @@ impl RejectionLog {
         log::warn!("TLS handshake with {peer} failed: {reason}");
     }
 
+    /// Reports a connection that did not begin with a PROXY header.
+    pub(crate) fn report_proxy(&self, peer: &ConnectionInfo, reason: &str, now: Instant) {
+        let admitted = self.window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
+        let Some(suppressed) = admitted else { return };
+        if suppressed > 0 {
+            log::warn!("{suppressed} more connections were refused and not logged");
+        }
+        log::warn!("connection from {peer} refused: {reason}");
+    }
+
     /// Reports a request that was answered with `error`'s status.
     pub(crate) fn report(&self, peer: &ConnectionInfo, error: RequestError, now: Instant) {
         let admitted = self.window.lock().unwrap_or_else(PoisonError::into_inner).admit(now);

@@ -2,26 +2,29 @@
 //! state.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use rsgi_protocol::forwarded::{Forwarded, Forwarding};
 use rsgi_protocol::http::head::{Field, HeadLimits, Version};
 use rsgi_protocol::http::response::ServerFields;
 use rsgi_protocol::http::target::Target;
+use rsgi_protocol::websocket::Kind;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::access_log::{AccessLog, Record};
+use crate::admission::{Admission, Ticket, Verdict};
 use crate::date::DateLine;
 use crate::exchange::{Exchange, Outcome, RequestLine};
-use crate::live::LiveRequests;
+use crate::live::{LiveKey, LiveRequests};
 use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
 use crate::tls::TlsInfo;
-use crate::websocket::{WebSocket, WebSocketOptions};
+use crate::websocket::{Kept, SHORT, Turnstile, WebSocket, WebSocketOptions};
 
 /// An application, as the server sees it. `bridge` implements it over Python; tests and benchmarks
 /// in Rust.
@@ -43,6 +46,21 @@ pub trait App: Send + Sync + 'static {
     fn websocket(&self, _: &Self::Connection, _: &Request<'_>, websocket: &Arc<WebSocket>) {
         websocket.finish(Outcome::Failed);
     }
+
+    /// The application has taken too long over a request (a WebSocket's handshake included): what
+    /// still runs of it is to be stopped. Nobody waits for that.
+    fn cancel(&self, _: &Exchange) {}
+
+    /// Runs what waits for the long message that a WebSocket's connection has just taken in, before
+    /// the next connection has its turn. Called without a lock; it may as well happen later.
+    fn run_woken(&self) {}
+
+    /// What the application is to get for a message from a client, if it makes something of its own
+    /// of it: then its bytes are copied once, to there. It comes back as
+    /// [`MessageReceived::Kept`](crate::MessageReceived::Kept). Not asked for short messages.
+    fn keep(&self, _: Kind, _: &[u8]) -> Option<Kept> {
+        None
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -58,6 +76,8 @@ pub struct ConnectionInfo {
     pub tls: Option<Arc<TlsInfo>>,
     /// Where to send requests instead of to the application.
     pub redirect: Option<Redirect>,
+    /// How forwarded fields are read; none from a peer who is not trusted.
+    pub forwarding: Option<Arc<Forwarding>>,
 }
 
 impl fmt::Display for ConnectionInfo {
@@ -84,6 +104,8 @@ pub struct Request<'a> {
     pub fields: &'a [Field<'a>],
     /// Whether trailers may follow a response's body.
     pub accepts_trailers: bool,
+    /// What a trusted proxy says about it. The host is in `fields` already.
+    pub forwarded: Option<&'a Forwarded<'a>>,
 }
 
 /// What is told to the outside about a worker's load. All methods are on the request path: a few
@@ -109,6 +131,14 @@ pub trait Telemetry: Send + Sync + 'static {
     fn bytes_written(&self, _count: usize) {}
     /// A message came in on a WebSocket.
     fn message_received(&self) {}
+    /// So many requests wait now for one of the places that the application has.
+    fn queue_changed(&self, _waiting: u32) {}
+    /// A request was turned away because there was no place.
+    fn request_turned_away(&self) {}
+    /// The application took too long over a request.
+    fn request_timed_out(&self) {}
+    /// Whether this worker can take connections at all.
+    fn set_accepting(&self, _accepting: bool) {}
 }
 
 /// Telemetry that nobody reads.
@@ -144,8 +174,10 @@ pub struct Options {
     pub head: HeadLimits,
     /// The longest request content accepted.
     pub body_limit: Option<u64>,
-    /// How many requests may be with the application at once; more are answered 503.
+    /// How many requests may be with the application at once; more wait or are answered 503.
     pub concurrency_limit: Option<u32>,
+    /// What happens when there is too much to do.
+    pub overload: Overload,
     /// How long a whole request head may take, the wait for a new connection's first byte
     /// included.
     pub head_timeout: Duration,
@@ -153,6 +185,8 @@ pub struct Options {
     pub keep_alive_timeout: Duration,
     /// How WebSockets are served; `None` where a request for one is like any other.
     pub websocket: Option<WebSocketOptions>,
+    /// Whose forwarded fields are read, and which; none for nobody's.
+    pub forwarding: Option<Arc<Forwarding>>,
     /// Whether responses carry `date`.
     pub date: bool,
     /// Whole field lines (`name: value CRLF`) for every response: `server` and the user's own.
@@ -172,6 +206,19 @@ pub enum Residence {
     /// In another one, which must not touch a connection: what it sends leaves once the connection's
     /// own task gets to it.
     OtherThread,
+}
+
+/// What happens when there is too much to do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Overload {
+    /// How many requests may wait for a place at the application.
+    pub queue_limit: u32,
+    /// How long they wait before they are answered 503.
+    pub queue_timeout: Duration,
+    /// How long a request may make no progress before it is given up.
+    pub request_timeout: Option<Duration>,
+    /// How many connections may be open at once; more wait in the kernel's backlog.
+    pub connection_limit: Option<u32>,
 }
 
 /// How long a connection without a request stays open once a drain has begun: its next request may
@@ -210,9 +257,16 @@ pub struct Service<A> {
     phase: AtomicU8,
     draining_since: OnceLock<Instant>,
     in_flight: AtomicU32,
+    admission: Arc<Admission>,
     live: Arc<LiveRequests>,
     connections: Mutex<Slab<Option<Waker>>>,
     emptied: Notify,
+    /// A connection has closed.
+    closed: Notify,
+    /// Whether connections wait to be accepted until others close.
+    is_crowded: AtomicBool,
+    exhaustion: Exhaustion,
+    pub(crate) turnstile: Turnstile,
 }
 
 impl<A> fmt::Debug for Service<A> {
@@ -229,8 +283,11 @@ impl<A: App> Service<A> {
         access_log: AccessLog,
         telemetry: Arc<dyn Telemetry>,
     ) -> Arc<Self> {
+        let limit = options.concurrency_limit;
+        let length = options.overload.queue_limit;
         Arc::new(Self {
             app,
+            admission: Admission::new(limit, length, Arc::clone(&telemetry)),
             options,
             access_log,
             rejections: RejectionLog::default(),
@@ -242,6 +299,10 @@ impl<A: App> Service<A> {
             live: Arc::default(),
             connections: Mutex::new(Slab::new()),
             emptied: Notify::new(),
+            closed: Notify::new(),
+            is_crowded: AtomicBool::new(false),
+            exhaustion: Exhaustion::default(),
+            turnstile: Turnstile::default(),
         })
     }
 
@@ -337,14 +398,94 @@ impl<A: App> Service<A> {
         let in_flight = self.in_flight.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
         let duration = now.saturating_duration_since(started);
         self.telemetry.request_finished(in_flight, status, duration, now);
+        self.admission.place_freed();
+    }
+
+    /// Whether a request may go to the application now. One that has waited brings its ticket, which
+    /// then counts for as long as the request does not count by itself.
+    pub(crate) fn admit(&self, turn: &Turn) -> Verdict {
+        match turn {
+            Turn::Due(_) => Verdict::Admitted,
+            Turn::Missed => Verdict::Busy,
+            Turn::Unasked => self.admission.ask(self.requests_in_flight()),
+        }
+    }
+
+    pub(crate) fn request_turned_away(&self) {
+        self.telemetry.request_turned_away();
+        self.telemetry.request_refused(503);
+    }
+
+    /// The application has made no progress for too long.
+    pub(crate) fn time_out(&self, exchange: &Exchange, live: LiveKey, peer: &ConnectionInfo) {
+        let waited = self.options.overload.request_timeout.unwrap_or_default();
+        let line = self.live.line(live);
+        log::warn!("{peer} - \"{line}\" timed out: no progress for {waited:?}, task cancelled");
+        self.telemetry.request_timed_out();
+        self.app.cancel(exchange);
+    }
+
+    /// Until when a request may make no progress, if that is limited.
+    pub(crate) fn silent_until(&self, now: Instant) -> Option<Instant> {
+        self.options.overload.request_timeout.and_then(|limit| now.checked_add(limit))
+    }
+
+    /// Whether no further connection may be opened.
+    pub(crate) fn is_full(&self) -> bool {
+        let limit = self.options.overload.connection_limit;
+        limit.is_some_and(|limit| clamp(self.connections().len()) >= limit)
+    }
+
+    /// Waits until a connection may be opened. As long as somebody waits here, connections are not
+    /// kept alive.
+    pub(crate) async fn has_room(&self) {
+        while self.is_full() {
+            let closed = self.closed.notified();
+            if !self.is_full() {
+                break;
+            }
+            self.is_crowded.store(true, Ordering::Relaxed);
+            closed.await;
+        }
+        self.is_crowded.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a connection is better closed behind its response.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.is_crowded.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a connection has closed.
+    pub(crate) async fn one_closed(&self) {
+        self.closed.notified().await;
+    }
+
+    /// A connection could not be accepted for want of file descriptors or memory.
+    pub(crate) fn exhausted(&self, error: std::io::Error, now: Instant) {
+        self.telemetry.set_accepting(false);
+        if let Some(missed) = self.exhaustion.admit(now) {
+            let open = self.open_connections();
+            log::error!(
+                "cannot accept connections: {error}; {open} are open, others wait. Raise the limit \
+                 of open files (ulimit -n, LimitNOFILE=) or lower --limit-connections ({missed} \
+                 such failures since the last message)"
+            );
+        }
+    }
+
+    /// Connections can be accepted again.
+    pub(crate) fn recovered(&self) {
+        self.telemetry.set_accepting(true);
     }
 
     pub(crate) fn request_refused(&self, status: u16) {
         self.telemetry.request_refused(status);
     }
 
-    pub(crate) fn message_received(&self) {
+    /// A message has come in on a WebSocket.
+    pub(crate) fn message_received(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
         self.telemetry.message_received();
+        if data.len() > SHORT { self.app.keep(kind, data) } else { None }
     }
 
     /// The `date` line for the moment `now`.
@@ -397,9 +538,51 @@ impl<A: App> Drop for Entry<A> {
         let open = connections.len();
         drop(connections);
         self.service.telemetry.connection_closed(clamp(open));
+        self.service.closed.notify_waiters();
         if open == 0 {
             self.service.emptied.notify_waiters();
         }
+    }
+}
+
+/// How far a request has got in the queue for a place at the application.
+#[derive(Debug, Default)]
+pub(crate) enum Turn {
+    /// It has not asked yet.
+    #[default]
+    Unasked,
+    /// It may go, or wait to go, by its ticket.
+    Due(Ticket),
+    /// It has waited for too long.
+    Missed,
+}
+
+impl Turn {
+    /// The request goes to the application, and counts by itself from now on.
+    pub(crate) fn begin(&mut self) {
+        if let Self::Due(ticket) = std::mem::take(self) {
+            ticket.redeem();
+        }
+    }
+}
+
+/// How long the log keeps silent about missing descriptors, once it has said so.
+const EXHAUSTION_SILENCE: Duration = Duration::from_secs(30);
+
+/// When the log last said that descriptors are missing.
+#[derive(Debug, Default)]
+struct Exhaustion(Mutex<(Option<Instant>, u64)>);
+
+impl Exhaustion {
+    /// Whether to say it now, and how often it happened unsaid.
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let (said, missed) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_some_and(|said| now.saturating_duration_since(said) < EXHAUSTION_SILENCE) {
+            *missed += 1;
+            return None;
+        }
+        *said = Some(now);
+        Some(std::mem::take(missed))
     }
 }
 

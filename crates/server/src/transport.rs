@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -35,6 +35,9 @@ const LINGER_LIMIT: usize = 512 * 1024;
 /// A transport with bytes that have been read from it already, and whose end waits for the client's:
 /// what a client still sends must not turn a clean end into a reset, which would take from it what it
 /// has not read (RFC 9112, section 9.6).
+///
+/// It reads no more at a time than it is allowed to: whoever loops over it until nothing is left would
+/// otherwise do so for as long as a client keeps sending.
 #[derive(Debug)]
 pub(crate) struct Rewound<T> {
     read: BytesMut,
@@ -43,11 +46,12 @@ pub(crate) struct Rewound<T> {
     progress: Arc<Progress>,
 }
 
-/// How far a [`Rewound`] has got, for whoever has given it away.
+/// How far a [`Rewound`] has got, and may go, for whoever has given it away.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     written: AtomicU64,
     is_closing: AtomicBool,
+    allowance: AtomicUsize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +72,19 @@ impl Progress {
     /// Whether its end has begun.
     pub(crate) fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Relaxed)
+    }
+
+    /// Lets so many bytes be read; there are none at first.
+    pub(crate) fn renew_allowance(&self, bytes: usize) {
+        self.allowance.store(bytes, Ordering::Relaxed);
+    }
+
+    fn allowance(&self) -> usize {
+        self.allowance.load(Ordering::Relaxed)
+    }
+
+    fn spend(&self, bytes: usize) {
+        self.allowance.store(self.allowance().saturating_sub(bytes), Ordering::Relaxed);
     }
 }
 
@@ -100,8 +117,15 @@ impl<T: Transport> AsyncRead for Rewound<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.progress.allowance() == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if self.read.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
+            let before = buffer.filled().len();
+            let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+            self.progress.spend(buffer.filled().len().saturating_sub(before));
+            return polled;
         }
         let count = self.read.len().min(buffer.remaining());
         buffer.put_slice(self.read.get(..count).unwrap_or_default());

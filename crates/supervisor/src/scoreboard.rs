@@ -100,6 +100,9 @@ impl fmt::Display for Version {
 struct Load {
     connections: AtomicU64,
     requests_in_flight: AtomicU64,
+    requests_waiting: AtomicU64,
+    /// 1 while the worker cannot accept connections.
+    exhausted: AtomicU64,
 }
 
 #[repr(C)]
@@ -108,6 +111,8 @@ struct Totals {
     requests: AtomicU64,
     responses: [AtomicU64; CLASSES],
     unanswered: AtomicU64,
+    turned_away: AtomicU64,
+    timed_out: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     stalls: AtomicU64,
@@ -247,6 +252,46 @@ impl Slot {
         self.load.0.requests_in_flight.load(Ordering::Relaxed)
     }
 
+    /// Requests that wait for a place at the application.
+    pub fn requests_waiting(&self) -> u64 {
+        self.load.0.requests_waiting.load(Ordering::Relaxed)
+    }
+
+    /// So many wait now.
+    pub fn set_requests_waiting(&self, waiting: u64) {
+        self.load.0.requests_waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Whether the worker cannot accept connections: it has no descriptors left.
+    pub fn is_exhausted(&self) -> bool {
+        self.load.0.exhausted.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether it can.
+    pub fn set_accepting(&self, accepting: bool) {
+        self.load.0.exhausted.store(u64::from(!accepting), Ordering::Relaxed);
+    }
+
+    /// A request was turned away because there was no place.
+    pub fn request_turned_away(&self) {
+        add(&self.totals.0.turned_away, 1);
+    }
+
+    /// Requests turned away so far.
+    pub fn turned_away_total(&self) -> u64 {
+        self.totals.0.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// The application took too long over a request.
+    pub fn request_timed_out(&self) {
+        add(&self.totals.0.timed_out, 1);
+    }
+
+    /// Requests given up so far because the application took too long.
+    pub fn timed_out_total(&self) -> u64 {
+        self.totals.0.timed_out.load(Ordering::Relaxed)
+    }
+
     /// A request began.
     pub fn request_started(&self) {
         add(&self.load.0.requests_in_flight, 1);
@@ -365,22 +410,28 @@ impl Slot {
             requests,
             responses,
             unanswered,
+            turned_away,
+            timed_out,
             bytes_in,
             bytes_out,
             stalls,
             stalled_ns,
         } = &self.totals.0;
-        let Load { connections, requests_in_flight } = &self.load.0;
+        let Load { connections, requests_in_flight, requests_waiting, exhausted } = &self.load.0;
         let single = [
             accepted,
             requests,
             unanswered,
+            turned_away,
+            timed_out,
             bytes_in,
             bytes_out,
             stalls,
             stalled_ns,
             connections,
             requests_in_flight,
+            requests_waiting,
+            exhausted,
             &self.running_since_ns.0,
             &self.watch.0.seen_ns,
             &self.watch.0.dumps_wanted,

@@ -68,6 +68,7 @@ pub(crate) struct Process {
     pub(crate) since: SystemTime,
     pub(crate) connections: u64,
     pub(crate) in_flight: u64,
+    pub(crate) waiting: u64,
     pub(crate) requests: u64,
     pub(crate) rss: Option<u64>,
     /// How long its loop has been running without a sign of progress; zero while it sleeps.
@@ -137,6 +138,7 @@ impl Status {
                 since: ledger.since.get(&worker.generation).map_or(at, |&(_, since)| since),
                 connections: slot.connections(),
                 in_flight: slot.requests_in_flight(),
+                waiting: slot.requests_waiting(),
                 requests: slot.requests_total(),
                 rss: resident_bytes(worker.pid),
                 lag: Duration::from_nanos(now_ns.saturating_sub(running_since)),

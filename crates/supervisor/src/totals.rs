@@ -14,6 +14,8 @@ pub(crate) struct Totals {
     /// Of the classes 1xx to 5xx.
     pub(crate) responses: [u64; 5],
     pub(crate) unanswered: u64,
+    pub(crate) turned_away: u64,
+    pub(crate) timed_out: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) stalls: u64,
@@ -30,6 +32,8 @@ impl Totals {
             requests: slot.requests_total(),
             responses: [1, 2, 3, 4, 5].map(|class| slot.responses_total(class)),
             unanswered: slot.unanswered_total(),
+            turned_away: slot.turned_away_total(),
+            timed_out: slot.timed_out_total(),
             bytes_in: slot.bytes_in_total(),
             bytes_out: slot.bytes_out_total(),
             stalls: slot.stalls_total(),
@@ -47,6 +51,8 @@ impl Totals {
             requests,
             responses,
             unanswered,
+            turned_away,
+            timed_out,
             bytes_in,
             bytes_out,
             stalls,
@@ -61,6 +67,8 @@ impl Totals {
             (&mut self.accepted, accepted),
             (&mut self.requests, requests),
             (&mut self.unanswered, unanswered),
+            (&mut self.turned_away, turned_away),
+            (&mut self.timed_out, timed_out),
             (&mut self.bytes_in, bytes_in),
             (&mut self.bytes_out, bytes_out),
             (&mut self.stalls, stalls),
@@ -89,6 +97,8 @@ mod tests {
         for (count, status) in [(4, 100), (5, 204), (6, 302), (7, 404), (8, 503), (9, 0)] {
             (0..count).for_each(|_| slot.response_sent(status));
         }
+        (0..12).for_each(|_| slot.request_turned_away());
+        (0..13).for_each(|_| slot.request_timed_out());
         slot.add_bytes_in(10);
         slot.add_bytes_out(11);
         slot.set_running(1);
@@ -104,6 +114,7 @@ mod tests {
         let totals = Totals::of(counted(&board));
         assert_eq!((totals.accepted, totals.requests, totals.unanswered), (2, 3, 9));
         assert_eq!(totals.responses, [4, 5, 6, 7, 8]);
+        assert_eq!((totals.turned_away, totals.timed_out), (12, 13));
         assert_eq!((totals.bytes_in, totals.bytes_out), (10, 11));
         assert_eq!((totals.stalls, totals.stalled_ns), (1, STALL_NS));
         assert_eq!((totals.latency.sum_ns, totals.queue.sum_ns), (5_000, 9_000));
@@ -113,6 +124,7 @@ mod tests {
         twice.add(&totals);
         assert_eq!((twice.accepted, twice.requests, twice.unanswered), (4, 6, 18));
         assert_eq!(twice.responses, [8, 10, 12, 14, 16]);
+        assert_eq!((twice.turned_away, twice.timed_out), (24, 26));
         assert_eq!((twice.bytes_in, twice.bytes_out), (20, 22));
         assert_eq!((twice.stalls, twice.stalled_ns), (2, 2 * STALL_NS));
         assert_eq!((twice.latency.sum_ns, twice.queue.sum_ns), (10_000, 18_000));

@@ -1,10 +1,13 @@
 //! A call of the application on its way from the connections' thread to the loop's: the request is
 //! copied out of the connection's buffer, and becomes a scope once there is an interpreter.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
+use rsgi_protocol::forwarded::{Forwarded, Prefix, Scheme};
 use rsgi_protocol::http::head::{Field, Version};
 use rsgi_protocol::http::target::{Target, TargetForm};
 use rsgi_server::{ConnectionInfo, Request};
@@ -72,11 +75,12 @@ pub(crate) struct Head {
     version: Version,
     fields: Vec<(Box<str>, Box<[u8]>)>,
     accepts_trailers: bool,
+    forwarded: Option<Said>,
 }
 
 impl Head {
     pub(crate) fn copy(request: &Request<'_>) -> Self {
-        let Request { method, target, version, fields, accepts_trailers } = *request;
+        let Request { method, target, version, fields, accepts_trailers, forwarded } = *request;
         Self {
             method: method.into(),
             path: target.path.into(),
@@ -85,6 +89,7 @@ impl Head {
             version,
             fields: fields.iter().map(|field| (field.name.into(), field.value.into())).collect(),
             accepts_trailers,
+            forwarded: forwarded.map(Said::copy),
         }
     }
 
@@ -92,13 +97,49 @@ impl Head {
     pub(crate) fn with<R>(&self, then: impl FnOnce(&Request<'_>) -> R) -> R {
         let fields: Vec<Field<'_>> =
             self.fields.iter().map(|(name, value)| Field { name, value }).collect();
+        let forwarded = self.forwarded.as_ref().map(Said::lend);
         then(&Request {
             method: &self.method,
             target: Target { path: &self.path, query: &self.query, form: self.form },
             version: self.version,
             fields: &fields,
             accepts_trailers: self.accepts_trailers,
+            forwarded: forwarded.as_ref(),
         })
+    }
+}
+
+/// What a trusted proxy has said, copied.
+#[derive(Debug)]
+struct Said {
+    client: Option<(IpAddr, u16)>,
+    scheme: Option<Scheme>,
+    host: Option<Box<[u8]>>,
+    /// Raw and decoded.
+    prefix: Option<(Box<str>, Box<str>)>,
+}
+
+impl Said {
+    fn copy(forwarded: &Forwarded<'_>) -> Self {
+        let Forwarded { client, scheme, host, prefix } = forwarded;
+        Self {
+            client: *client,
+            scheme: *scheme,
+            host: host.as_deref().map(Into::into),
+            prefix: prefix.as_ref().map(|prefix| (prefix.raw.into(), (*prefix.path).into())),
+        }
+    }
+
+    fn lend(&self) -> Forwarded<'_> {
+        Forwarded {
+            client: self.client,
+            scheme: self.scheme,
+            host: self.host.as_deref().map(Cow::Borrowed),
+            prefix: self
+                .prefix
+                .as_ref()
+                .map(|(raw, path)| Prefix { raw, path: Cow::Borrowed(path) }),
+        }
     }
 }
 

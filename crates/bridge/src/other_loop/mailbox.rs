@@ -4,21 +4,22 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::runtime::Handle;
 
 use super::{FirstStep, OtherLoop};
-use crate::awaitable::FutureWaker;
+use crate::reactor::Deferred;
 
 /// Something for the loop to do.
 pub(crate) enum Letter {
     /// Begin a call of the application.
     Begin(Arc<OtherLoop>, FirstStep),
-    /// Set a future's result.
-    Resolve(Arc<FutureWaker>),
+    /// Wake a task that waits.
+    Run(Arc<dyn Deferred>),
     /// Cancel a task.
     Cancel(Py<PyAny>),
 }
@@ -28,6 +29,10 @@ pub(crate) struct Mailbox {
     letters: Mutex<Vec<Letter>>,
     /// Readable as long as there are letters.
     bell: OwnedFd,
+    /// The address of the event loop, to be compared only.
+    event_loop: usize,
+    /// Where the connections are driven.
+    runtime: OnceLock<Handle>,
 }
 
 impl fmt::Debug for Mailbox {
@@ -37,9 +42,27 @@ impl fmt::Debug for Mailbox {
 }
 
 impl Mailbox {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(event_loop: &Bound<'_, PyAny>) -> io::Result<Self> {
+        Self::of(event_loop.as_ptr().addr())
+    }
+
+    fn of(event_loop: usize) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { letters: Mutex::default(), bell })
+        Ok(Self { letters: Mutex::default(), bell, event_loop, runtime: OnceLock::new() })
+    }
+
+    /// Whether it is that loop's.
+    pub(super) fn belongs_to(&self, event_loop: &Bound<'_, PyAny>) -> bool {
+        self.event_loop == event_loop.as_ptr().addr()
+    }
+
+    /// Says where the connections are driven.
+    pub(super) fn set_runtime(&self, runtime: Handle) {
+        self.runtime.get_or_init(|| runtime);
+    }
+
+    pub(super) fn runtime(&self) -> Option<Handle> {
+        self.runtime.get().cloned()
     }
 
     /// The descriptor to watch.
@@ -121,7 +144,7 @@ impl Reader {
 fn open(py: Python<'_>, letter: Letter) -> PyResult<()> {
     match letter {
         Letter::Begin(event_loop, step) => event_loop.call_soon(py, step),
-        Letter::Resolve(waker) => waker.resolve(py),
+        Letter::Run(deferred) => deferred.run(py),
         Letter::Cancel(task) => task.bind(py).call_method0(intern!(py, "cancel")).map(drop),
     }
 }
@@ -145,14 +168,14 @@ mod tests {
     fn names(letters: Vec<Letter>) -> Vec<String> {
         let name = |letter| match letter {
             Letter::Cancel(task) => task.to_string(),
-            Letter::Begin(..) | Letter::Resolve(_) => String::new(),
+            Letter::Begin(..) | Letter::Run(_) => String::new(),
         };
         letters.into_iter().map(name).collect()
     }
 
     #[test]
     fn it_rings_until_all_letters_are_taken() {
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::of(0).unwrap();
         assert!(!rings(&mailbox));
         mailbox.post(letter("a"));
         mailbox.post(letter("b"));
@@ -165,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_is_put_back_comes_first_and_rings() {
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::of(0).unwrap();
         mailbox.put_back(Vec::new());
         assert!(!rings(&mailbox));
         mailbox.post(letter("a"));

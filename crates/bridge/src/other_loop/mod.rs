@@ -10,7 +10,7 @@
 //! `receive` and `send` act on the exchange from the loop's thread, as they do on rsgi's loop. The
 //! other thread does not touch Python for a request: it would wait for the interpreter, five
 //! milliseconds each time the program is busy. Owns: the thread, and how things get onto the loop.
-//! Must not know: what the calls are about. (docs/decisions/0010 says why no crate does this.)
+//! Must not know: what the calls are about. (docs/decisions/0013 says why no crate does this.)
 
 mod call;
 mod mailbox;
@@ -23,12 +23,12 @@ use std::thread::{self, JoinHandle};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 
 pub(crate) use self::call::{FirstStep, Head, Job, LaterScope};
 use self::mailbox::Reader;
 pub(crate) use self::mailbox::{Letter, Mailbox};
-use crate::reactor::{ParkHooks, Reactor};
+use crate::reactor::{Deferred, ParkHooks, Reactor};
 use crate::tasks::Queued;
 
 /// How what happens outside of Python reaches the event loop.
@@ -41,6 +41,30 @@ pub(crate) enum LoopHandle {
 }
 
 impl LoopHandle {
+    /// Whether it is this loop.
+    pub(crate) fn drives(&self, event_loop: &Bound<'_, PyAny>) -> bool {
+        match self {
+            Self::Own(reactor) => reactor.drives(event_loop),
+            Self::Other(mailbox) => mailbox.belongs_to(event_loop),
+        }
+    }
+
+    /// Has `deferred` run by the loop's thread, soon. From any thread.
+    pub(crate) fn defer(&self, deferred: Arc<dyn Deferred>) {
+        match self {
+            Self::Own(reactor) => reactor.defer(deferred),
+            Self::Other(mailbox) => mailbox.post(Letter::Run(deferred)),
+        }
+    }
+
+    /// Where tokio's tasks are spawned; `None` once that is over.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        match self {
+            Self::Own(reactor) => reactor.handle(),
+            Self::Other(mailbox) => mailbox.runtime(),
+        }
+    }
+
     /// Something has been done to the loop from its own thread.
     pub(crate) fn changed(&self) {
         if let Self::Own(reactor) = self {
@@ -64,7 +88,7 @@ impl OtherLoop {
     pub(crate) fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
         let py = event_loop.py();
         let context = py.import("contextvars")?.call_method0("copy_context")?;
-        let mailbox = Arc::new(Mailbox::new()?);
+        let mailbox = Arc::new(Mailbox::new(event_loop)?);
         let this = Arc::new(Self {
             event_loop: event_loop.clone().unbind(),
             context: context.unbind(),
@@ -121,6 +145,7 @@ impl Beside {
             .on_thread_park(move || parking.before_park())
             .on_thread_unpark(move || waking.after_park())
             .build()?;
+        event_loop.mailbox.set_runtime(runtime.handle().clone());
         let thread = thread::Builder::new().name("rsgi-io".to_owned()).spawn(move || {
             // As a task, so that a panic ends it and not the thread.
             if let Err(error) = runtime.block_on(async { tokio::spawn(life).await }) {

@@ -8,6 +8,7 @@ mod keywords;
 mod mistakes;
 mod peers;
 mod probes;
+mod proxies;
 mod shown;
 mod sources;
 mod support;

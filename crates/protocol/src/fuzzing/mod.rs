@@ -6,6 +6,7 @@
 
 mod http2;
 mod naive;
+mod proxies;
 mod websocket;
 
 use crate::error::RequestError;
@@ -16,6 +17,7 @@ use crate::http::{
 };
 pub use http2::http2;
 use naive::NaiveHead;
+pub use proxies::{forwarded, proxy_header};
 pub use websocket::{Frame, compression, read_frames, websocket};
 
 /// A whole request, owned.

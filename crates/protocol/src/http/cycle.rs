@@ -85,6 +85,13 @@ enum Phase {
     Waiting,
     Started(Trailers),
     Sending(Trailers),
+    /// A file is being opened; `begun` is whether a body message came before.
+    Opening {
+        trailers: Trailers,
+        begun: bool,
+    },
+    /// Its content is being sent.
+    File(Trailers),
     Trailers,
     Complete,
 }
@@ -97,6 +104,32 @@ enum Content {
     Undeclared,
     /// HEAD, 204, 304: whatever the application sends is dropped.
     Forbidden,
+}
+
+impl Phase {
+    fn behind_content(more: More, trailers: Trailers) -> Self {
+        match (more, trailers) {
+            (More::Follows, _) => Self::Sending(trailers),
+            (More::Last, Trailers::Announced) => Self::Trailers,
+            (More::Last, Trailers::No) => Self::Complete,
+        }
+    }
+}
+
+impl Content {
+    /// Counts `length` bytes of content. Nothing has been counted where that is an error.
+    fn take(&mut self, length: u64, more: More) -> Result<(), MessageError> {
+        if let Self::Declared { length: declared, left } = self {
+            let Some(rest) = left.checked_sub(length) else {
+                return Err(MessageError::BodyTooLong { declared: *declared });
+            };
+            if more == More::Last && rest > 0 {
+                return Err(MessageError::BodyTooShort { declared: *declared, missing: rest });
+            }
+            *left = rest;
+        }
+        Ok(())
+    }
 }
 
 impl Default for ResponseCycle {
@@ -130,21 +163,55 @@ impl ResponseCycle {
         let (Phase::Started(trailers) | Phase::Sending(trailers)) = self.phase else {
             return Err(self.out_of_order("http.response.body"));
         };
-        if let Content::Declared { length: declared, left } = &mut self.content {
-            let Some(rest) = left.checked_sub(length as u64) else {
-                return Err(MessageError::BodyTooLong { declared: *declared });
-            };
-            if more == More::Last && rest > 0 {
-                return Err(MessageError::BodyTooShort { declared: *declared, missing: rest });
-            }
-            *left = rest;
-        }
-        self.phase = match (more, trailers) {
-            (More::Follows, _) => Phase::Sending(trailers),
-            (More::Last, Trailers::Announced) => Phase::Trailers,
-            (More::Last, Trailers::No) => Phase::Complete,
+        self.content.take(length as u64, more)?;
+        self.phase = Phase::behind_content(more, trailers);
+        Ok(())
+    }
+
+    /// `message` names a file whose content is a part of the body.
+    pub fn file(&mut self, message: &'static str) -> Result<(), MessageError> {
+        self.phase = match self.phase {
+            Phase::Started(trailers) => Phase::Opening { trailers, begun: false },
+            Phase::Sending(trailers) => Phase::Opening { trailers, begun: true },
+            _ => return Err(self.out_of_order(message)),
         };
         Ok(())
+    }
+
+    /// The file is open and `length` bytes of it are to be sent.
+    pub fn file_opened(&mut self, length: u64, more: More) -> Result<(), MessageError> {
+        if let Phase::Opening { trailers, .. } = self.phase {
+            self.content.take(length, more)?;
+            self.phase = Phase::File(trailers);
+        }
+        Ok(())
+    }
+
+    /// The file cannot be sent: the response stands where it stood.
+    pub fn file_refused(&mut self) {
+        self.phase = match self.phase {
+            Phase::Opening { trailers, begun: false } => Phase::Started(trailers),
+            Phase::Opening { trailers, begun: true } => Phase::Sending(trailers),
+            other => other,
+        };
+    }
+
+    /// All of the file has been sent.
+    pub fn file_sent(&mut self, more: More) {
+        if let Phase::File(trailers) = self.phase {
+            self.phase = Phase::behind_content(more, trailers);
+        }
+    }
+
+    /// Whether a file is being opened or sent.
+    pub fn is_at_file(&self) -> bool {
+        matches!(self.phase, Phase::Opening { .. } | Phase::File(_))
+    }
+
+    /// Whether the file that is being opened is going to be all of the body, with `more` behind it.
+    pub fn is_whole(&self, more: More) -> bool {
+        let is_first = Phase::Opening { trailers: Trailers::No, begun: false };
+        self.phase == is_first && more == More::Last
     }
 
     /// `http.response.trailers`.
@@ -171,7 +238,10 @@ impl ResponseCycle {
 
     /// Whether the first body message has come: from here on the head can leave.
     pub fn is_past_start(&self) -> bool {
-        !matches!(self.phase, Phase::Waiting | Phase::Started(_))
+        !matches!(
+            self.phase,
+            Phase::Waiting | Phase::Started(_) | Phase::Opening { begun: false, .. }
+        )
     }
 
     /// Whether every message of the response has come.
@@ -189,6 +259,9 @@ impl ResponseCycle {
             Phase::Waiting => "the response has not started, send `http.response.start` first",
             Phase::Started(_) => "the response has started, `http.response.body` comes next",
             Phase::Sending(_) => "the body is being sent, `http.response.body` comes next",
+            Phase::Opening { .. } | Phase::File(_) => {
+                "a file is being sent, await the `send()` that names it first"
+            }
             Phase::Trailers => "the body is complete, `http.response.trailers` comes next",
             Phase::Complete => "the response is already complete",
         };
@@ -205,9 +278,13 @@ mod tests {
         Body(usize, More),
         Trailers(More),
         Hint,
+        File,
+        Opened(u64, More),
+        Refused,
+        Sent(More),
     }
     use More::{Follows, Last};
-    use Step::{Body, Hint, Start};
+    use Step::{Body, File, Hint, Opened, Refused, Sent, Start};
 
     const PLAIN: Step = Start { head: false, length: None, trailers: Trailers::No };
 
@@ -228,6 +305,16 @@ mod tests {
                 Body(length, more) => cycle.body(length, more),
                 Step::Trailers(more) => cycle.trailers(more),
                 Hint => cycle.before_start("http.response.early_hint"),
+                File => cycle.file("http.response.pathsend"),
+                Opened(length, more) => cycle.file_opened(length, more),
+                Refused => {
+                    cycle.file_refused();
+                    Ok(())
+                }
+                Sent(more) => {
+                    cycle.file_sent(more);
+                    Ok(())
+                }
             };
         }
         (cycle, result)
@@ -240,7 +327,12 @@ mod tests {
     #[test]
     fn complete_responses_pass() {
         let announced = || Start { head: false, length: None, trailers: Trailers::Announced };
-        let table: [&[Step]; 8] = [
+        let table: [&[Step]; 13] = [
+            &[PLAIN, File, Opened(3, Last), Sent(Last)],
+            &[sized(3), File, Opened(3, Last), Sent(Last)],
+            &[sized(5), Body(1, Follows), File, Opened(3, Follows), Sent(Follows), Body(1, Last)],
+            &[PLAIN, File, Refused, Body(3, Last)],
+            &[announced(), File, Opened(3, Last), Sent(Last), Step::Trailers(Last)],
             &[PLAIN, Body(3, Last)],
             &[Hint, Hint, PLAIN, Body(3, Follows), Body(0, Follows), Body(0, Last)],
             &[sized(3), Body(3, Last)],
@@ -285,5 +377,35 @@ mod tests {
         let (cycle, result) = run(&[sized(3), Body(2, Last)]);
         assert_eq!(result, too_short);
         assert!(!cycle.is_complete(), "what is short is never complete");
+    }
+
+    #[test]
+    fn a_file_holds_the_head_and_everything_else_until_it_is_open_and_sent() {
+        let (cycle, result) = run(&[PLAIN, File]);
+        assert_eq!(result, Ok(()));
+        assert!(cycle.is_at_file() && !cycle.is_past_start() && cycle.is_whole(Last));
+        assert!(!cycle.is_whole(Follows));
+        let (cycle, _) = run(&[PLAIN, File, Opened(3, Last)]);
+        assert!(cycle.is_at_file() && cycle.is_past_start() && !cycle.is_complete());
+        let wrong: [&[Step]; 5] = [
+            &[File],
+            &[PLAIN, File, Body(0, Last)],
+            &[PLAIN, File, File],
+            &[PLAIN, File, Opened(3, Last), Body(0, Last)],
+            &[PLAIN, File, Opened(3, Last), Sent(Last), File],
+        ];
+        for steps in wrong {
+            assert!(matches!(run(steps).1, Err(MessageError::OutOfOrder { .. })));
+        }
+    }
+
+    #[test]
+    fn a_file_has_the_declared_length_or_is_not_sent() {
+        let (mut cycle, result) = run(&[sized(3), File, Opened(4, Last)]);
+        assert_eq!(result, Err(MessageError::BodyTooLong { declared: 3 }));
+        cycle.file_refused();
+        assert_eq!(cycle.body(3, Last), Ok(()));
+        let (_, result) = run(&[sized(3), File, Opened(2, Last)]);
+        assert_eq!(result, Err(MessageError::BodyTooShort { declared: 3, missing: 1 }));
     }
 }

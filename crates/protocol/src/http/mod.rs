@@ -3,7 +3,7 @@
 //! The caller keeps one buffer per connection and asks in turn: [`HeadScanner::find_end`] until a
 //! head is complete, [`parse_head`] once, then, for a chunked body, [`ChunkDecoder::decode`].
 
-mod authority;
+pub(crate) mod authority;
 pub mod chunked;
 pub mod cycle;
 mod diagnosis;

@@ -119,6 +119,11 @@ impl ResponseHead {
         self.content_length
     }
 
+    /// Declares the length of content that turned out to be known.
+    pub fn set_content_length(&mut self, length: u64) {
+        self.content_length = Some(length);
+    }
+
     /// The application's fields, less those that belong to the connection.
     pub fn fields(&self) -> &FieldBlock {
         &self.fields

@@ -14,11 +14,15 @@ use super::utf8::{self, Utf8};
 
 /// What is made room for at once, so that a length that was only announced costs nothing.
 const STEP: usize = 64 * 1024;
+/// Compressed bytes that are decompressed in one step: at the most (a thousandfold) they make 0.5 MiB.
+const INFLATED_AT_ONCE: usize = 512;
 
 /// One client's frames.
 #[derive(Debug)]
 pub struct Decoder {
     limit: usize,
+    /// How many bytes have come of decompressing.
+    inflated: usize,
     decompressor: Option<Decompressor>,
     payload: Option<Payload>,
     message: Option<Assembly>,
@@ -69,7 +73,17 @@ impl Decoder {
     /// For messages of at most `limit` bytes.
     pub fn new(limit: usize, deflate: Option<Agreement>) -> Self {
         let decompressor = deflate.map(Decompressor::new);
-        Self { limit, decompressor, payload: None, message: None }
+        Self { limit, decompressor, payload: None, message: None, inflated: 0 }
+    }
+
+    /// How many bytes have come of decompressing so far, for whoever has other things to do, too.
+    pub fn inflated(&self) -> usize {
+        self.inflated
+    }
+
+    /// How many bytes of the frame that is being read have not come.
+    pub fn missing(&self) -> usize {
+        self.payload.as_ref().map_or(0, |payload| payload.left)
     }
 
     /// Takes the next event out of `input`, or as much as there is of it. What is not used has to
@@ -165,7 +179,10 @@ impl Decoder {
         let (Some(payload), Some(message)) = (&mut self.payload, &mut self.message) else {
             return Ok((0, None));
         };
-        let taken = payload.left.min(input.len());
+        let mut taken = payload.left.min(input.len());
+        if message.coding == Coding::Deflate {
+            taken = taken.min(INFLATED_AT_ONCE);
+        }
         let data = input.get_mut(..taken).unwrap_or_default();
         payload.mask.apply(data);
         payload.left = payload.left.saturating_sub(taken);
@@ -179,6 +196,8 @@ impl Decoder {
                 if is_last {
                     decompressor.finish(&mut message.data, self.limit)?;
                 }
+                self.inflated =
+                    self.inflated.wrapping_add(message.data.len().saturating_sub(before));
             }
             _ => message.append(data, payload.left),
         }

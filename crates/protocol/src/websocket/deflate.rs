@@ -20,6 +20,9 @@ const LEVEL: i32 = 6;
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// How much output is made room for at once.
 const STEP: usize = 16 * 1024;
+/// A message that has become so long is likely to become much longer. (More than the server has a
+/// connection make in its first turn, so that only one of many makes this room at a time.)
+const LARGE: usize = 1024 * 1024;
 /// Messages below this are sent as they are: compressed or not, they are one packet, and the
 /// processor time is the larger cost. (`ws` of Node draws the line at 1024.)
 pub const SMALLEST: usize = 256;
@@ -228,7 +231,14 @@ impl Decompressor {
                 }
                 // One byte more than allowed tells a message that is too big from one that fits.
                 let step = data.len().saturating_mul(4).clamp(256, STEP).max(made);
-                let length = made.saturating_add(step).min(limit.saturating_add(1));
+                let most = limit.saturating_add(1);
+                let length = made.saturating_add(step).min(most);
+                if made >= LARGE && length > message.capacity() {
+                    // Address space, which becomes memory only as it is filled: growing step by step
+                    // would copy it, and hold it twice meanwhile.
+                    let room = made.saturating_mul(16).min(most);
+                    message.reserve_exact(room.saturating_sub(made));
+                }
                 message.resize(length, 0);
             }
             let room = message.get_mut(made..).unwrap_or_default();

@@ -5,21 +5,24 @@ use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 use rsgi_protocol::error::RequestError;
+use rsgi_protocol::forwarded::Forwarded;
 use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::head::{RequestHead, Version};
 use rsgi_protocol::http::response::{
     Persistence, ResponseFraming, ResponseHead, encode_chunk_size, encode_interim,
 };
-use rsgi_protocol::http::{BodyFraming, ChunkDecoder, Field, TargetForm};
+use rsgi_protocol::http::{BodyFraming, ChunkDecoder, TargetForm};
 use rsgi_protocol::websocket::handshake::{self, ClientHandshake};
 use tokio::time::Instant;
 
 use super::write_queue::WriteQueue;
 use super::{Close, DISCARD_LIMIT};
+use crate::admission::{Ticket, Verdict};
 use crate::deadline::Clock;
 use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
+use crate::forwarding::{client_of, with_host};
 use crate::live::LiveKey;
-use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service, Turn};
 use crate::websocket::WebSocket;
 
 /// One exchange, from the connection's side.
@@ -96,6 +99,8 @@ pub(super) enum Refusal {
     Invalid(RequestError),
     /// The concurrency limit is reached; the line is for the access log.
     Busy(Option<RequestLine>),
+    /// It is, and the request waits for its turn.
+    Queued(Ticket),
 }
 
 /// What came of looking at the application's side.
@@ -114,6 +119,8 @@ impl Active {
     pub(super) fn new<A: App>(
         service: &Service<A>,
         head: &RequestHead<'_, '_>,
+        forwarded: Option<&Forwarded<'_>>,
+        turn: &mut Turn,
         now: Instant,
     ) -> Result<Self, Refusal> {
         let options = &service.options;
@@ -121,9 +128,6 @@ impl Active {
             && length > limit
         {
             return Err(Refusal::Invalid(RequestError::BodyTooLarge));
-        }
-        if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
-            return Err(Refusal::Busy(logged_line(service, head)));
         }
         let expectation =
             if head.expects_continue { Expectation::Unanswered } else { Expectation::None };
@@ -139,6 +143,11 @@ impl Active {
         let is_websocket = options.websocket.is_some() && handshake::is_asked_for(head);
         let handshake = is_websocket.then(|| ClientHandshake::read(head)).transpose();
         let handshake = handshake.map_err(Refusal::Invalid)?;
+        match service.admit(turn) {
+            Verdict::Admitted => {}
+            Verdict::Wait(ticket) => return Err(Refusal::Queued(ticket)),
+            Verdict::Busy => return Err(Refusal::Busy(logged_line(service, head, forwarded))),
+        }
         let exchange = Exchange::new(method == Method::Head, is_read);
         let upgrade = handshake.zip(options.websocket.as_ref()).map(|(mut handshake, options)| {
             handshake.deflate = handshake.deflate.filter(|_| options.deflate);
@@ -160,7 +169,7 @@ impl Active {
             status: 0,
             started: now,
             live: service.live_requests().enter(head.method, head.target.path, now),
-            line: logged_line(service, head).map(|line| match upgrade {
+            line: logged_line(service, head, forwarded).map(|line| match upgrade {
                 Some(_) => line.of_websocket(),
                 None => line,
             }),
@@ -168,6 +177,7 @@ impl Active {
             exchange,
             upgrade,
         };
+        turn.begin();
         service.request_started(now);
         Ok(active)
     }
@@ -179,19 +189,24 @@ impl Active {
         context: &A::Connection,
         peer: &ConnectionInfo,
         head: &RequestHead<'_, '_>,
+        forwarded: Option<&Forwarded<'_>>,
     ) {
-        let replaced = match (head.target.form, head.host) {
-            (TargetForm::Absolute, Some(host)) => with_host(head.fields, host),
-            _ => Vec::new(),
+        // The authority of an absolute target wins over Host (RFC 9112, section 3.2.2), and what a
+        // proxy says over both.
+        let host = match forwarded.and_then(|it| it.host.as_deref()) {
+            None if head.target.form == TargetForm::Absolute => head.host,
+            host => host,
         };
+        let replaced = host.map_or_else(Vec::new, |host| with_host(head.fields, host));
         let request = Request {
             method: head.method,
             target: head.target,
             version: head.version,
             fields: if replaced.is_empty() { head.fields } else { &replaced },
             accepts_trailers: head.accepts_trailers && head.version == Version::Http11,
+            forwarded,
         };
-        match (peer.redirect, &self.upgrade) {
+        match (peer.redirect_of(forwarded), &self.upgrade) {
             (Some(redirect), _) => redirect.answer(&request, &self.exchange),
             (None, Some(upgrade)) => {
                 service.app.websocket(context, &request, &upgrade.websocket);
@@ -288,6 +303,7 @@ impl Active {
         if framing == ResponseFraming::UntilClose
             || head.persistence() == Persistence::Close
             || service.phase() >= DrainPhase::Announcing
+            || service.is_crowded()
             || !self.can_discard_content(unused)
         {
             self.persistence = Persistence::Close;
@@ -446,6 +462,26 @@ impl Active {
         }
     }
 
+    /// The application, or the client, has kept everybody waiting for too long.
+    pub(super) fn time_out<A: App>(&self, service: &Service<A>, peer: &ConnectionInfo) {
+        service.time_out(&self.exchange, self.live, peer);
+    }
+
+    /// Whether the application waits for content that the client does not send.
+    pub(super) fn waits_for_content(&self) -> bool {
+        !self.content_is_read() && self.exchange.waits_for_content()
+    }
+
+    /// Whether what is waited for is that the client reads a file.
+    pub(super) fn is_at_file(&self) -> bool {
+        self.exchange.is_at_file()
+    }
+
+    /// Whether the application has sent everything.
+    pub(super) fn is_complete(&self) -> bool {
+        self.response == Response::Complete
+    }
+
     pub(super) fn disconnect(&self) {
         self.exchange.disconnect();
         if let Some(upgrade) = &self.upgrade {
@@ -493,17 +529,11 @@ impl Active {
 }
 
 /// What the access log says about a request, if there is one.
-fn logged_line<A: App>(service: &Service<A>, head: &RequestHead<'_, '_>) -> Option<RequestLine> {
-    let is_on = service.access_log().is_on();
-    is_on.then(|| RequestLine::new(head.method, &head.target, head.version.as_str()))
-}
-
-/// The fields with `host` in place of the received one: the authority of an absolute target wins
-/// (RFC 9112, section 3.2.2).
-fn with_host<'b>(fields: &[Field<'b>], host: &'b [u8]) -> Vec<Field<'b>> {
-    let is_host = |field: &Field<'_>| field.name.eq_ignore_ascii_case("host");
-    let named = |field: &Field<'b>| {
-        if is_host(field) { Field { name: field.name, value: host } } else { *field }
-    };
-    fields.iter().map(named).collect()
+fn logged_line<A: App>(
+    service: &Service<A>,
+    head: &RequestHead<'_, '_>,
+    forwarded: Option<&Forwarded<'_>>,
+) -> Option<RequestLine> {
+    let line = || RequestLine::new(head.method, &head.target, head.version.as_str());
+    service.access_log().is_on().then(|| line().of_client(client_of(forwarded)))
 }

@@ -8,12 +8,16 @@
 //!    └──────────► Closing ◄─────────┴────── WebSocket ◄─────┘
 //! ```
 //!
+//! A head that finds no place at the application waits in between (`queued.rs`).
+//!
 //! `protocol` owns the grammar and the rules; this module owns the socket, the buffers and the
 //! deadlines. It is the hot path of the whole server: an answered request costs one read, one
 //! write, no allocation beyond its [`Exchange`] and no timer operation (see [`Deadline`]).
 
 mod active;
 mod closing;
+mod patience;
+mod queued;
 mod task;
 mod websocket;
 pub(crate) mod write_queue;
@@ -39,7 +43,7 @@ use self::closing::{Close, Closing};
 use self::write_queue::WriteQueue;
 use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
-use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service, Versions};
+use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service, Turn, Versions};
 use crate::transport::{Rewound, Slot, Transport};
 use crate::websocket::Session;
 
@@ -74,6 +78,8 @@ struct Connection<T, A: App> {
     read: BytesMut,
     scanner: HeadScanner,
     write: WriteQueue,
+    /// Of the request whose head comes next.
+    turn: Turn,
     deadline: Deadline,
     /// How much was waiting in `write` when the client last read something of a complete response.
     unread: usize,
@@ -88,8 +94,11 @@ struct Connection<T, A: App> {
     is_registered: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a box is an allocation for each request")]
 enum Phase {
     Head,
+    /// A whole head is at the start of what was read, and waits for its turn.
+    Queued,
     Exchange(Active),
     /// Boxed, so that connections without one stay small.
     WebSocket(Box<Session>),
@@ -123,6 +132,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             read: BytesMut::new(),
             scanner: HeadScanner::default(),
             write: WriteQueue::default(),
+            turn: Turn::default(),
             deadline: Deadline::default(),
             unread: 0,
             is_reused: false,
@@ -254,13 +264,17 @@ impl<T: Transport, A: App> Connection<T, A> {
                 let refusal = Refusal::Invalid(RequestError::UnsupportedVersion);
                 return Err((refusal, head.method == "HEAD"));
             }
-            let active = Active::new(&self.entry.service, &head, now)
-                .map_err(|refusal| (refusal, head.method == "HEAD"))?;
+            let forwarding = self.peer.forwarding.as_deref();
+            let forwarded = forwarding.and_then(|it| it.read(head.fields));
+            let active =
+                Active::new(&self.entry.service, &head, forwarded.as_ref(), &mut self.turn, now)
+                    .map_err(|refusal| (refusal, head.method == "HEAD"))?;
             // In its place before the application runs: a panic there must find it.
             self.phase = Phase::Exchange(active);
-            self.deadline.set(None);
+            self.deadline.set(self.entry.service.silent_until(now));
             if let Phase::Exchange(active) = &self.phase {
-                active.call(&self.entry.service, &self.context, &self.peer, &head);
+                let Self { entry, context, peer, .. } = self;
+                active.call(&entry.service, context, peer, &head, forwarded.as_ref());
             }
             Ok(())
         });
@@ -276,9 +290,13 @@ impl<T: Transport, A: App> Connection<T, A> {
             Err(error) => {
                 self.refuse(error, false, clock);
             }
+            Ok(Err((Refusal::Queued(ticket), _))) => {
+                self.queue(ticket, now);
+                return 0;
+            }
             Ok(Err((Refusal::Busy(line), is_head))) => {
                 self.service().log_access(&self.peer, line.as_ref(), 503);
-                self.service().request_refused(503);
+                self.service().request_turned_away();
                 let text = if is_head { "" } else { "Service Unavailable" };
                 self.answer(503, text, Version::Http11, clock);
                 self.close(Close::Linger);
@@ -305,17 +323,21 @@ impl<T: Transport, A: App> Connection<T, A> {
                 return Progress::Again;
             };
             let mut progressed = false;
+            let was_complete = active.is_complete();
             if self.write.len() < HIGH_WATER {
                 let applied = active.apply(&self.entry.service, &self.read, &mut self.write, clock);
                 match applied {
                     Applied::Complete if active.is_over() => return self.finish(clock),
-                    Applied::Complete if self.deadline.is_unset() => {
+                    Applied::Complete if self.deadline.is_unset() || !was_complete => {
                         // Only the rest of the content is missing, and nobody waits for it.
                         let patience = self.entry.service.options.head_timeout;
                         self.deadline.set(clock.now().checked_add(patience));
                     }
                     Applied::Nothing | Applied::Complete => {}
-                    Applied::Written => progressed = true,
+                    Applied::Written => {
+                        progressed = true;
+                        self.note_progress();
+                    }
                     Applied::Abandoned => return self.abandon(clock),
                     Applied::Accepted => return self.switch(cx, clock),
                     Applied::Disconnected => return self.lose(clock),
@@ -331,19 +353,25 @@ impl<T: Transport, A: App> Connection<T, A> {
                 // The application may have sent something just before it had somebody to wake.
                 continue;
             }
-            let was_full = self.write.len() >= HIGH_WATER;
+            let waiting = self.write.len();
             match self.write.poll_flush(&mut self.io, cx) {
-                Poll::Ready(Ok(())) => progressed |= was_full,
+                Poll::Ready(Ok(())) => progressed |= waiting >= HIGH_WATER,
                 Poll::Ready(Err(_)) => return self.lose(clock),
                 Poll::Pending => {}
             }
+            if self.write.len() < waiting {
+                self.note_progress();
+            }
             match self.pump_content(cx) {
-                Ok(Pumped::Progressed) => {}
+                Ok(Pumped::Progressed) => self.note_progress(),
                 Ok(Pumped::Waiting) if progressed => {}
-                Ok(Pumped::Waiting) if self.deadline.poll(cx).is_pending() => {
-                    return Progress::Wait;
+                Ok(Pumped::Waiting) => {
+                    self.limit_wait(clock);
+                    return match self.deadline.poll(cx) {
+                        Poll::Pending => Progress::Wait,
+                        Poll::Ready(()) => self.run_out(clock),
+                    };
                 }
-                Ok(Pumped::Waiting) => return self.give_up_content(clock),
                 Err(Broken::Client) => return self.lose(clock),
                 Err(Broken::Request(error)) => return self.refuse_content(error, clock),
             }
@@ -410,14 +438,6 @@ impl<T: Transport, A: App> Connection<T, A> {
         }
         self.write.shrink();
         Progress::Again
-    }
-
-    /// The response is complete, but the client keeps the rest of its content to itself.
-    fn give_up_content(&mut self, clock: &mut Clock) -> Progress {
-        if let Phase::Exchange(active) = mem::replace(&mut self.phase, Phase::Moving) {
-            active.finish(&self.entry.service, &self.peer, clock.refresh());
-        }
-        self.close(Close::Linger)
     }
 
     /// The client has gone.
@@ -548,6 +568,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             }
             let progress = match self.phase {
                 Phase::Head => self.on_head(cx, &mut clock),
+                Phase::Queued => self.on_queued(cx, &mut clock),
                 Phase::Exchange(_) => self.on_exchange(cx, &mut clock),
                 Phase::WebSocket(_) => self.on_websocket(cx, &mut clock),
                 Phase::Closing(_) => self.on_closing(cx, &mut clock),
@@ -581,6 +602,11 @@ impl<T: Transport, A: App> Connection<T, A> {
         }
         let service = &self.entry.service;
         let applied = active.apply(service, &self.read, &mut self.write, &mut Clock::default());
+        match applied {
+            // The task sees to the rest.
+            Applied::Complete => self.deadline.set(None),
+            _ => self.note_progress(),
+        }
         // A client that does not take it all wakes the task when it does.
         let failed = matches!(self.write.poll_flush(&mut self.io, cx), Poll::Ready(Err(_)));
         match applied {

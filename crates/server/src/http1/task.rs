@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
+
 use super::Connection;
 use crate::exchange::{NoOutlet, Outlet, Written};
 use crate::http2::Http2Task;
@@ -22,14 +24,17 @@ pub(crate) struct ConnectionTask<T: Transport, A: App> {
 }
 
 impl<T: Transport, A: App> ConnectionTask<T, A> {
-    pub(crate) fn new(io: T, entry: Entry<A>, peer: ConnectionInfo) -> Self {
+    /// `read` has been read from the client already.
+    pub(crate) fn new(io: T, read: BytesMut, entry: Entry<A>, peer: ConnectionInfo) -> Self {
         let connection = Arc::new_cyclic(|this: &Weak<Mutex<Connection<T, A>>>| {
             let outlet: Weak<dyn Outlet> = match entry.service.options.application {
                 Residence::SameThread => Weak::<Mutex<_>>::clone(this),
                 // Its timers and its socket are those of the thread that polls it.
                 Residence::OtherThread => Weak::<NoOutlet>::new(),
             };
-            Mutex::new(Connection::new(io, entry, peer, outlet))
+            let mut connection = Connection::new(io, entry, peer, outlet);
+            connection.read = read;
+            Mutex::new(connection)
         });
         Self { connection, http2: None }
     }
@@ -44,7 +49,16 @@ impl<T: Transport, A: App> Future for ConnectionTask<T, A> {
         }
         // After a panic tokio drops the task; it is not polled again.
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        ready!(connection.poll(cx));
+        let polled = connection.poll(cx);
+        if connection.has_long_message() {
+            // While it is in the processor's caches. Short messages are better run together: what
+            // is in the caches then is the code.
+            let service = Arc::clone(connection.service_arc());
+            drop(connection);
+            service.app.run_woken();
+            return polled;
+        }
+        ready!(polled);
         let Some(io) = connection.hand_over() else {
             return Poll::Ready(());
         };

@@ -13,16 +13,24 @@ use crate::deadline::Clock;
 use crate::exchange::{HIGH_WATER, Written};
 use crate::service::{App, DrainPhase};
 use crate::transport::Transport;
-use crate::websocket::{End, Log, Session};
+use crate::websocket::{End, Log, Pass, Session};
 
-/// What is read at once: a message of 64 KiB with its header, so that it comes whole.
-const MESSAGE_READ: usize = 64 * 1024 + 64;
+/// What is read at once where messages are small: a hundred of them.
+const SMALL_READ: usize = 4 * 1024;
+/// And where they are not: a message of 64 KiB with its header, so that it comes whole.
+const LARGE_READ: usize = 64 * 1024 + 64;
 /// What is read at once behind a frame that is not complete enough to begin with.
 const PARTIAL_READ: usize = 1024;
+
+/// Reads in a row before other connections get their turn: small frames take time without calling the
+/// application.
+const BURST: usize = 4;
 
 /// What reading came to.
 enum Read {
     Some,
+    /// It is somebody else's turn.
+    Yield,
     Nothing,
     Lost,
 }
@@ -56,7 +64,13 @@ impl<T: Transport, A: App> Connection<T, A> {
         Progress::Again
     }
 
+    /// Whether this is a WebSocket whose last message was a long one.
+    pub(super) fn has_long_message(&self) -> bool {
+        matches!(&self.phase, Phase::WebSocket(session) if session.expects_more_than(SMALL_READ))
+    }
+
     pub(super) fn on_websocket(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
+        let mut reads = 0;
         loop {
             let Phase::WebSocket(session) = &mut self.phase else {
                 return Progress::Again;
@@ -80,7 +94,14 @@ impl<T: Transport, A: App> Connection<T, A> {
                 None => {}
             }
             match self.read_websocket(cx) {
-                Read::Some => continue,
+                Read::Some if reads < BURST => {
+                    reads += 1;
+                    continue;
+                }
+                Read::Some | Read::Yield => {
+                    cx.waker().wake_by_ref();
+                    return Progress::Wait;
+                }
                 Read::Nothing => {}
                 Read::Lost => return self.lose_websocket(),
             }
@@ -102,13 +123,20 @@ impl<T: Transport, A: App> Connection<T, A> {
         if self.write.len() >= HIGH_WATER {
             return Read::Nothing;
         }
+        let Phase::WebSocket(session) = &mut self.phase else {
+            return Read::Nothing;
+        };
+        // Given up wherever this does not go on with a large message.
+        let Ok(pass) = session.begin_turn(&self.entry.service.turnstile) else {
+            return Read::Yield;
+        };
         if !self.read.is_empty() {
             let mut buffer = mem::take(&mut self.read);
             let used = self.feed_websocket(&mut buffer);
             buffer.advance(used);
             self.read = buffer;
             if used > 0 {
-                return Read::Some;
+                return self.end_turn(pass);
             }
         }
         let Phase::WebSocket(session) = &self.phase else {
@@ -118,19 +146,10 @@ impl<T: Transport, A: App> Connection<T, A> {
             return Read::Nothing;
         }
         if self.read.is_empty() {
-            // On the stack: an idle connection holds no buffer, and what comes whole is not copied.
-            #[expect(clippy::large_stack_arrays, reason = "nothing is called that goes deep")]
-            let mut space = [const { MaybeUninit::uninit() }; MESSAGE_READ];
-            let mut buffer = ReadBuf::uninit(&mut space);
-            return match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
-                Poll::Pending => Read::Nothing,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    let used = self.feed_websocket(buffer.filled_mut());
-                    let rest = buffer.filled().get(used..).unwrap_or_default();
-                    self.read.extend_from_slice(rest);
-                    Read::Some
-                }
-                Poll::Ready(_) => Read::Lost,
+            return if session.expects_more_than(SMALL_READ) {
+                self.read_messages::<LARGE_READ>(cx, pass)
+            } else {
+                self.read_messages::<SMALL_READ>(cx, pass)
             };
         }
         // The start of a header or of a control frame: whoever sends no more of it holds this.
@@ -142,13 +161,47 @@ impl<T: Transport, A: App> Connection<T, A> {
         }
     }
 
+    fn end_turn(&mut self, pass: Option<Pass>) -> Read {
+        if let Phase::WebSocket(session) = &mut self.phase {
+            let is_laden = session.end_turn(pass, &self.entry.service.turnstile);
+            return if is_laden { Read::Yield } else { Read::Some };
+        }
+        Read::Some
+    }
+
+    /// Reads to the stack: an idle connection holds no buffer, and what comes whole is not copied.
+    ///
+    /// A function of its own for each size: the compiler touches every page of a large array, used
+    /// or not.
+    #[inline(never)]
+    fn read_messages<const SIZE: usize>(
+        &mut self,
+        cx: &mut Context<'_>,
+        pass: Option<Pass>,
+    ) -> Read {
+        let mut space = [const { MaybeUninit::uninit() }; SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+            Poll::Pending => Read::Nothing,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                let used = self.feed_websocket(buffer.filled_mut());
+                let rest = buffer.filled().get(used..).unwrap_or_default();
+                self.read.extend_from_slice(rest);
+                self.end_turn(pass)
+            }
+            Poll::Ready(_) => Read::Lost,
+        }
+    }
+
     fn feed_websocket(&mut self, bytes: &mut [u8]) -> usize {
         let Phase::WebSocket(session) = &mut self.phase else {
             return bytes.len();
         };
         let service = &self.entry.service;
         let now = tokio::time::Instant::now;
-        session.feed(bytes, &mut self.write, now, || service.message_received())
+        session.feed_in_turns(bytes, &mut self.write, now, |kind, data| {
+            service.message_received(kind, data)
+        })
     }
 
     /// Writes what the application has sent; see [`Connection::write_now`].
@@ -172,9 +225,6 @@ impl<T: Transport, A: App> Connection<T, A> {
             self.read = BytesMut::new();
         }
         self.write.shrink();
-        if let Phase::WebSocket(session) = &self.phase {
-            session.websocket.shrink();
-        }
     }
 
     fn lose_websocket(&mut self) -> Progress {

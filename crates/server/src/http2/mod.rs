@@ -7,6 +7,7 @@
 
 mod agreed;
 mod answer;
+mod queued;
 mod stream;
 mod tunnel;
 
@@ -30,16 +31,22 @@ use tokio::time::Instant;
 pub(crate) use self::agreed::Http2Connection;
 
 use self::answer::answer;
+use self::queued::Queued;
 use self::stream::{Abandoned, Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask};
+use crate::admission::Verdict;
 use crate::deadline::Deadline;
 use crate::exchange::RequestLine;
-use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service};
+use crate::forwarding::{client_of, with_host};
+use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service, Turn};
 use crate::transport::{Progress, Rewound, Transport};
 
 /// Streams that a client may have open at one time.
 const STREAMS: u32 = 128;
 /// Requests that are taken in before other connections get their turn.
 const BURST: usize = 32;
+/// Bytes that are read before other connections get their turn: frames that call no application
+/// (`PING`, `SETTINGS`, `RST_STREAM`) take about 10 ms for each megabyte.
+const READ_BURST: usize = 32 * 1024;
 /// How much content a stream, and all of them together, may send before their applications read.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -56,6 +63,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Http2Task<T: Transport, A: App> {
     stage: Stage<T>,
     streams: FuturesUnordered<StreamTask<A>>,
+    /// Requests that wait for their turn.
+    queued: FuturesUnordered<Queued>,
     /// Applications that go on although their client has left the stream.
     abandoned: Vec<Abandoned>,
     service: Arc<Service<A>>,
@@ -118,6 +127,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         Self {
             stage: Stage::Handshake(Box::new(handshake)),
             streams: FuturesUnordered::new(),
+            queued: FuturesUnordered::new(),
             abandoned: Vec::new(),
             service: Arc::clone(service),
             peer: Arc::new(peer),
@@ -176,17 +186,17 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         }
         let count = accepted.len();
         for stream in accepted {
-            self.start(stream);
+            self.start(stream, Turn::default());
         }
         Some(count)
     }
 
-    fn start(&mut self, (request, mut respond): Accepted) {
+    fn start(&mut self, mut accepted: Accepted, turn: Turn) {
         let now = Instant::now();
         if self.is_refusing(now) {
             // The client may send it again, elsewhere (RFC 9113, section 8.7).
-            respond.send_reset(Reason::REFUSED_STREAM);
-        } else if let Some(mut task) = self.call(request, respond, now)
+            accepted.1.send_reset(Reason::REFUSED_STREAM);
+        } else if let Some(mut task) = self.call(accepted, turn, now)
             && !task.settle()
         {
             self.streams.push(task);
@@ -204,8 +214,8 @@ impl<T: Transport, A: App> Http2Task<T, A> {
     /// Calls the application, unless the request is refused.
     fn call(
         &self,
-        request: http::Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
+        (request, mut respond): Accepted,
+        mut turn: Turn,
         now: Instant,
     ) -> Option<StreamTask<A>> {
         let service = &self.service;
@@ -239,16 +249,29 @@ impl<T: Transport, A: App> Http2Task<T, A> {
                 return None;
             }
         };
+        let forwarding = self.peer.forwarding.as_deref();
+        let forwarded = forwarding.and_then(|it| it.read(&read.fields));
+        let forwarded = forwarded.as_ref();
+        let line = || RequestLine::new(pseudo.method, &read.target, "2");
         let is_logged = service.access_log().is_on();
         let line = is_logged.then(|| {
-            let line = RequestLine::new(pseudo.method, &read.target, "2");
+            let line = line().of_client(client_of(forwarded));
             if read.is_websocket { line.of_websocket() } else { line }
         });
-        if options.concurrency_limit.is_some_and(|limit| service.requests_in_flight() >= limit) {
-            service.log_access(&self.peer, line.as_ref(), 503);
-            service.request_refused(503);
-            answer(&mut respond, service, 503, "Service Unavailable", is_head);
-            return None;
+        match service.admit(&turn) {
+            Verdict::Admitted => turn.begin(),
+            Verdict::Wait(ticket) => {
+                let until = now.checked_add(options.overload.queue_timeout);
+                let request = http::Request::from_parts(head, content);
+                self.queued.push(Queued::new((request, respond), ticket, until));
+                return None;
+            }
+            Verdict::Busy => {
+                service.log_access(&self.peer, line.as_ref(), 503);
+                service.request_turned_away();
+                answer(&mut respond, service, 503, "Service Unavailable", is_head);
+                return None;
+            }
         }
         let has_content = !content.is_end_stream() && !read.is_websocket;
         let (content, asked) = if read.is_websocket {
@@ -273,14 +296,17 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             live: service.live_requests().enter(pseudo.method, read.target.path, now),
             now,
         });
+        let host = forwarded.and_then(|it| it.host.as_deref());
+        let replaced = host.map(|host| with_host(&read.fields, host));
         let request = Request {
             method: head.method.as_str(),
             target: read.target,
             version: Version::Http2,
-            fields: &read.fields,
+            fields: replaced.as_ref().unwrap_or(&read.fields),
             accepts_trailers: true,
+            forwarded,
         };
-        match (self.peer.redirect, task.websocket()) {
+        match (self.peer.redirect_of(forwarded), task.websocket()) {
             (Some(redirect), _) => redirect.answer(&request, task.exchange()),
             (None, Some(websocket)) => service.app.websocket(&self.context, &request, websocket),
             (None, None) => service.app.call(&self.context, &request, task.exchange()),
@@ -334,7 +360,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         };
         let (waits_for, patience) = if self.progress.is_closing() {
             (WaitsFor::Close, Some(LINGER_TIMEOUT))
-        } else if !self.streams.is_empty() {
+        } else if !self.streams.is_empty() || !self.queued.is_empty() {
             (WaitsFor::Other, None)
         } else if connection.has_streams() {
             let written = self.progress.written();
@@ -358,6 +384,7 @@ impl<T: Transport, A: App> Future for Http2Task<T, A> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        this.progress.renew_allowance(READ_BURST);
         if this.service.phase() == DrainPhase::Cut {
             this.cut(cx);
             return Poll::Ready(());
@@ -377,6 +404,12 @@ impl<T: Transport, A: App> Future for Http2Task<T, A> {
             }
             left -= started;
             let mut progressed = started > 0;
+            while let Poll::Ready(Some(waited)) = this.queued.poll_next_unpin(cx) {
+                if let Some((accepted, turn)) = waited {
+                    this.start(accepted, turn);
+                }
+                progressed = true;
+            }
             while let Poll::Ready(Some(abandoned)) = this.streams.poll_next_unpin(cx) {
                 this.abandoned.extend(abandoned);
                 progressed = true;

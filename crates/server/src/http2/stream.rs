@@ -81,6 +81,8 @@ pub(super) struct StreamTask<A: App> {
     line: Option<RequestLine>,
     live: LiveKey,
     stall: Deadline,
+    /// Until when there has to be progress, as long as the application has not sent everything.
+    silence: Deadline,
     is_over: bool,
     socket: Socket,
 }
@@ -135,6 +137,8 @@ impl<A: App> StreamTask<A> {
             now,
         } = admitted;
         service.request_started(now);
+        let mut silence = Deadline::default();
+        silence.set(service.silent_until(now));
         let exchange = Exchange::new(is_head, content.is_none());
         let socket = match (asked, &service.options.websocket) {
             (Some((content, deflate)), Some(options)) => {
@@ -162,6 +166,7 @@ impl<A: App> StreamTask<A> {
             line,
             live,
             stall: Deadline::default(),
+            silence,
             is_over: false,
         }
     }
@@ -216,7 +221,11 @@ impl<A: App> StreamTask<A> {
                 return Ok(Poll::Ready(()));
             }
             let has_moved = taken || self.queued < waiting;
-            if self.poll_content(cx)? || (has_moved && sent.is_ready()) {
+            let has_content_moved = self.poll_content(cx)?;
+            if has_moved || has_content_moved {
+                self.note_progress();
+            }
+            if has_content_moved || (has_moved && sent.is_ready()) {
                 continue;
             }
             if !is_registered {
@@ -238,14 +247,42 @@ impl<A: App> StreamTask<A> {
                 if self.stall.poll(cx).is_ready() {
                     return Err(self.cut(Reason::CANCEL));
                 }
+            } else if self.silence.poll(cx).is_ready() {
+                self.run_out(sent.is_pending())?;
+                continue;
             }
             return Ok(Poll::Pending);
         }
     }
 
+    /// The application has sent something, or the client has sent or read something.
+    fn note_progress(&mut self) {
+        if !self.silence.is_unset() {
+            self.silence.set(self.service.silent_until(Instant::now()));
+        }
+    }
+
+    /// There has been no progress for too long (`--timeout-request`): what follows depends on who is
+    /// waited for.
+    fn run_out(&mut self, is_unread: bool) -> Result<(), Lost> {
+        self.silence.set(None);
+        if is_unread {
+            return Err(self.cut(Reason::CANCEL));
+        }
+        if self.content.is_some() && self.exchange.waits_for_content() {
+            return self.refuse_content(RequestError::RequestTimeout);
+        }
+        self.service.time_out(&self.exchange, self.live, &self.peer);
+        self.disconnect();
+        self.answer(504, "Gateway Timeout")
+    }
+
     /// Whether the application has nothing more to add: only the client is waited for.
     fn is_sent_off(&self) -> bool {
-        self.last.is_some() || self.exchange.is_complete() || self.exchange.outcome().is_some()
+        self.last.is_some()
+            || self.exchange.is_complete()
+            || self.exchange.outcome().is_some()
+            || self.exchange.is_at_file()
     }
 
     /// The application has accepted a WebSocket: answers, and goes on with it.
@@ -277,6 +314,7 @@ impl<A: App> StreamTask<A> {
         self.socket = Socket::Open(Box::new(tunnel));
         // What HTTP/1.1 answers and the log knows as accepted; the client sees 200.
         self.status = 101;
+        self.silence.set(None);
         self.response = SendState::Ended;
         self.count_off();
         Ok(())
@@ -430,7 +468,8 @@ impl<A: App> StreamTask<A> {
                     let count = data.len();
                     self.received += count as u64;
                     if self.service.options.body_limit.is_some_and(|limit| self.received > limit) {
-                        return self.refuse_content().map(|()| true);
+                        let error = RequestError::BodyTooLarge;
+                        return self.refuse_content(error).map(|()| true);
                     }
                     content.flow_control().release_capacity(count).map_err(|_| Lost)?;
                     let is_last = content.is_end_stream();
@@ -469,9 +508,8 @@ impl<A: App> StreamTask<A> {
         }
     }
 
-    /// The request's content is longer than it may be.
-    fn refuse_content(&mut self) -> Result<(), Lost> {
-        let error = RequestError::BodyTooLarge;
+    /// The request's content is longer than it may be, or does not come.
+    fn refuse_content(&mut self, error: RequestError) -> Result<(), Lost> {
         self.service.rejections.report(&self.peer, error, Instant::now());
         self.disconnect();
         self.answer(error.status(), &error.to_string())

@@ -239,7 +239,7 @@ impl Tunnel {
     }
 
     fn feed<A: App>(&mut self, bytes: &mut [u8], service: &Service<A>) -> usize {
-        let on_message = || service.message_received();
+        let on_message = |kind, data: &[u8]| service.message_received(kind, data);
         let used = self.session.feed(bytes, &mut self.write, Instant::now, on_message);
         // It cannot be more than has come.
         let _ = self.content.flow_control().release_capacity(used);
@@ -252,7 +252,6 @@ impl Tunnel {
             self.read = BytesMut::new();
         }
         self.write.shrink();
-        self.session.websocket.shrink();
     }
 
     /// Sends what is left and the end of the stream, and waits for the client's for a moment:

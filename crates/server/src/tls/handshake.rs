@@ -7,15 +7,13 @@
 //!               plain HTTP: 400    an alert, one line in the log, closed
 //! ```
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rustls::server::{Accepted, Acceptor};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
@@ -25,7 +23,8 @@ use super::{Choice, Tls};
 use crate::http1::ConnectionTask;
 use crate::http2::Http2Connection;
 use crate::metered::Metered;
-use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service};
+use crate::opening::{read_some, until_cut};
+use crate::service::{App, ConnectionInfo, Entry};
 use crate::transport::Transport;
 
 /// What is read at once; rustls takes no more of a handshake at a time.
@@ -59,18 +58,25 @@ enum Failure {
 }
 
 /// Serves one connection once it is encrypted.
-pub(crate) fn serve<T, A>(io: T, service: &Arc<Service<A>>, tls: &Arc<Tls>, info: ConnectionInfo)
-where
+/// `rest` has been read from the client already.
+pub(crate) fn serve<T, A>(
+    io: T,
+    rest: BytesMut,
+    entry: Entry<A>,
+    tls: &Arc<Tls>,
+    info: ConnectionInfo,
+) where
     T: Transport,
     A: App,
 {
-    let entry = service.enter();
     let tls = Arc::clone(tls);
     // Ends in time by itself; a shutdown that has run out of time reaches it through the list of
     // connections.
     drop(tokio::spawn(async move {
-        let agreed =
-            until_cut(&entry, timeout(tls.options.handshake_timeout, agree(io, &tls, &entry)));
+        let agreed = until_cut(
+            &entry,
+            timeout(tls.options.handshake_timeout, agree(io, rest, &tls, &entry)),
+        );
         let failure = match agreed.await {
             None => return,
             Some(Ok(Ok((stream, choice)))) => {
@@ -82,7 +88,8 @@ where
                 if is_http2 {
                     drop(tokio::spawn(Http2Connection::new(stream, entry, info)));
                 } else {
-                    drop(tokio::spawn(ConnectionTask::new(stream, entry, info)));
+                    let task = ConnectionTask::new(stream, BytesMut::new(), entry, info);
+                    drop(tokio::spawn(task));
                 }
                 return;
             }
@@ -106,10 +113,11 @@ fn report(tls: &Tls, peer: &ConnectionInfo, failure: &Failure) {
 /// The handshake. An application protocol that both know is chosen in it.
 async fn agree<T: Transport, A: App>(
     mut io: T,
+    rest: BytesMut,
     tls: &Tls,
     entry: &Entry<A>,
 ) -> Result<(TlsStream<T>, Arc<Choice>), Failure> {
-    let accepted = match hello(&mut io, entry).await {
+    let accepted = match hello(&mut io, &rest, entry).await {
         Ok(accepted) => accepted,
         Err(Failure::Plain) => {
             answer_plainly(&mut io).await;
@@ -125,18 +133,26 @@ async fn agree<T: Transport, A: App>(
 }
 
 /// Reads a client's first message.
-async fn hello<T: Transport, A: App>(io: &mut T, entry: &Entry<A>) -> Result<Accepted, Failure> {
+async fn hello<T: Transport, A: App>(
+    io: &mut T,
+    rest: &[u8],
+    entry: &Entry<A>,
+) -> Result<Accepted, Failure> {
     let mut acceptor = Acceptor::default();
     let mut is_first = true;
     loop {
         let mut space = [0; READ];
-        let count = match read_some(io, entry, &mut space, is_first).await {
-            Ok(0) | Err(_) if is_first => return Err(Failure::Silent),
-            Ok(0) => return Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into())),
-            Ok(count) => count,
-            Err(error) => return Err(Failure::Broken(error)),
+        let mut bytes = if is_first && !rest.is_empty() {
+            rest
+        } else {
+            let count = match read_some(io, entry, &mut space, is_first).await {
+                Ok(0) | Err(_) if is_first => return Err(Failure::Silent),
+                Ok(0) => return Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => count,
+                Err(error) => return Err(Failure::Broken(error)),
+            };
+            space.get(..count).unwrap_or_default()
         };
-        let mut bytes = space.get(..count).unwrap_or_default();
         if is_first && bytes.first() != Some(&HANDSHAKE) {
             let is_method = bytes.first().is_some_and(u8::is_ascii_uppercase);
             let unknown = || io::Error::new(io::ErrorKind::InvalidData, "it does not speak TLS");
@@ -163,26 +179,6 @@ async fn hello<T: Transport, A: App>(io: &mut T, entry: &Entry<A>) -> Result<Acc
     }
 }
 
-/// Reads what there is. A client that has not begun when the server stops is not waited for.
-async fn read_some<T: Transport, A: App>(
-    io: &mut T,
-    entry: &Entry<A>,
-    space: &mut [u8],
-    is_first: bool,
-) -> io::Result<usize> {
-    poll_fn(|cx| {
-        let mut buffer = ReadBuf::new(space);
-        match Pin::new(&mut *io).poll_read(cx, &mut buffer) {
-            Poll::Ready(result) => Poll::Ready(result.map(|()| buffer.filled().len())),
-            Poll::Pending if is_first && entry.service.phase() >= DrainPhase::Draining => {
-                Poll::Ready(Ok(0))
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
-}
-
 /// Says what is wrong, and reads on for a moment: closing at once would take the answer back.
 async fn answer_plainly<T: Transport>(io: &mut T) {
     let answer = async {
@@ -200,19 +196,6 @@ async fn answer_plainly<T: Transport>(io: &mut T) {
     };
     // A client that does not listen has been told.
     let _ = timeout(LINGER_TIMEOUT, answer).await;
-}
-
-/// Gives up when the time for a shutdown has run out; the entry's waker is this task's.
-async fn until_cut<A: App, F: Future>(entry: &Entry<A>, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        entry.register(cx.waker());
-        if entry.service.phase() == DrainPhase::Cut {
-            return Poll::Ready(None);
-        }
-        future.as_mut().poll(cx).map(Some)
-    })
-    .await
 }
 
 #[cfg(test)]

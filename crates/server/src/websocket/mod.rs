@@ -8,11 +8,14 @@
 
 mod session;
 mod shared;
+mod turnstile;
 
 use std::time::Duration;
 
 pub(crate) use self::session::{End, Log, Session};
-pub use self::shared::{MessageReceived, Outgoing, WebSocket};
+pub(crate) use self::shared::SHORT;
+pub use self::shared::{Kept, MessageReceived, Outgoing, WebSocket};
+pub(crate) use self::turnstile::{Pass, Turnstile};
 
 /// The settings of WebSockets.
 #[derive(Debug, Clone)]

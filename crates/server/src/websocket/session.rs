@@ -17,16 +17,21 @@ use std::time::Duration;
 use rsgi_protocol::websocket::close::{self, Close};
 use rsgi_protocol::websocket::deflate::Agreement;
 use rsgi_protocol::websocket::frame::{Coding, Opcode, encode_header};
-use rsgi_protocol::websocket::{Decoder, Event, WebSocketError};
+use rsgi_protocol::websocket::{Decoder, Event, Kind, WebSocketError};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::WebSocketOptions;
-use super::shared::{Taken, WebSocket};
+use super::shared::{Content, Kept, Taken, WebSocket};
+use super::turnstile::{self, Inflation, Pass, Turnstile};
 use crate::http1::write_queue::WriteQueue;
 
 /// How long the client's close frame is awaited, as in uvicorn.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is decompressed before other connections get their turn: with the step that passes it less
+/// than a millisecond's work.
+const INFLATED_IN_A_ROW: usize = 256 * 1024;
 
 /// One open WebSocket.
 #[derive(Debug)]
@@ -35,12 +40,16 @@ pub(crate) struct Session {
     decoder: Decoder,
     phase: Phase,
     ping: Ping,
+    /// How long the last message was.
+    last_length: usize,
     /// How many have been sent.
     pings: u32,
     interval: Option<Duration>,
     timeout: Option<Duration>,
     grace: Duration,
     log: Log,
+    is_laden: bool,
+    inflation: Inflation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +100,14 @@ impl Session {
             decoder: Decoder::new(options.max_size, deflate),
             phase: Phase::Open,
             ping: Ping::Off,
+            last_length: 0,
             pings: 0,
             interval: options.ping_interval,
             timeout: options.ping_timeout,
             grace: options.drain_grace,
             log,
+            is_laden: false,
+            inflation: Inflation::default(),
         };
         session.schedule_ping(now, now);
         session
@@ -134,19 +146,48 @@ impl Session {
         }
     }
 
+    /// Whether the next message, or the rest of this one, is likely to be longer than `length`.
+    pub(crate) fn expects_more_than(&self, length: usize) -> bool {
+        self.last_length.max(self.decoder.missing()) > length
+    }
+
     /// Takes what has come from the client; what is to be answered at once goes to `out`. Returns
-    /// how many bytes are used up; the rest has to come again with more behind it, or once there is
-    /// room. `on_message` is called for every message.
+    /// how many bytes are used up; the rest has to come again with more behind it, once there is
+    /// room, or in the next turn ([`Self::end_turn`]). `on_message` is called for every message, and
+    /// may keep it.
+    pub(crate) fn feed_in_turns(
+        &mut self,
+        bytes: &mut [u8],
+        out: &mut WriteQueue,
+        now: impl Fn() -> Instant,
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
+    ) -> usize {
+        self.feed_up_to(INFLATED_IN_A_ROW, bytes, out, now, on_message)
+    }
+
+    /// The same in one go, for a carrier that hands over a little at a time.
     pub(crate) fn feed(
         &mut self,
         bytes: &mut [u8],
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(),
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
+    ) -> usize {
+        self.feed_up_to(usize::MAX, bytes, out, now, on_message)
+    }
+
+    fn feed_up_to(
+        &mut self,
+        most: usize,
+        bytes: &mut [u8],
+        out: &mut WriteQueue,
+        now: impl Fn() -> Instant,
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
     ) -> usize {
         let mut used = 0;
-        while self.wants_input()
-            && let Some(rest) = bytes.get_mut(used..).filter(|rest| !rest.is_empty())
+        let inflated = self.decoder.inflated();
+        while let Some(rest) = bytes.get_mut(used..).filter(|rest| !rest.is_empty())
+            && self.wants_input()
         {
             match self.decoder.decode(rest) {
                 Ok(decoded) if decoded.used == 0 => break,
@@ -154,6 +195,10 @@ impl Session {
                     used += decoded.used;
                     if let Some(event) = decoded.event {
                         self.on_event(event, out, &now, &on_message);
+                    }
+                    if self.decoder.inflated().wrapping_sub(inflated) >= most {
+                        self.is_laden = true;
+                        break;
                     }
                 }
                 Err(error) => {
@@ -165,23 +210,40 @@ impl Session {
         used
     }
 
+    /// Begins to take input; what this gives is to be kept until [`Self::end_turn`], or dropped.
+    pub(crate) fn begin_turn(
+        &mut self,
+        turnstile: &Turnstile,
+    ) -> Result<Option<Pass>, turnstile::Taken> {
+        self.inflation.begin(turnstile)
+    }
+
+    /// Whether decompressing has taken so long that it is somebody else's turn.
+    pub(crate) fn end_turn(&mut self, pass: Option<Pass>, turnstile: &Turnstile) -> bool {
+        let is_laden = std::mem::take(&mut self.is_laden);
+        if is_laden {
+            self.inflation.go_on(pass, turnstile);
+        }
+        is_laden
+    }
+
     fn on_event(
         &mut self,
         event: Event<'_>,
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(),
+        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
     ) {
         match event {
             Event::Message(kind, data) => {
-                on_message();
-                self.websocket.push(
-                    kind,
-                    match data {
-                        Cow::Borrowed(slice) => SmallVec::from_slice(slice),
-                        Cow::Owned(data) => SmallVec::from_vec(data),
-                    },
-                );
+                let length = data.len();
+                self.last_length = length;
+                let content = match (on_message(kind, &data), data) {
+                    (Some(object), _) => Content::Kept { object, length },
+                    (None, Cow::Borrowed(slice)) => Content::Bytes(SmallVec::from_slice(slice)),
+                    (None, Cow::Owned(data)) => Content::Bytes(SmallVec::from_vec(data)),
+                };
+                self.websocket.push(kind, content);
             }
             Event::Ping(payload) => {
                 if !matches!(self.phase, Phase::Closing { .. }) {

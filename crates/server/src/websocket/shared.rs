@@ -5,6 +5,7 @@
 //! directions are bounded: an application that does not receive stops the connection's reading, a
 //! client that does not read makes `send()` wait.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -29,18 +30,43 @@ use crate::http1::write_queue::WriteQueue;
 const UNBROKEN: usize = 4 * HIGH_WATER;
 
 /// A message's bytes; short ones need no memory of their own.
-type Data = SmallVec<[u8; 64]>;
+type Data = SmallVec<[u8; SHORT]>;
+
+/// The length up to which a message needs no memory of its own.
+pub(crate) const SHORT: usize = 64;
+
+/// A message on its way to the application.
+#[derive(Debug)]
+pub(super) enum Content {
+    Bytes(Data),
+    Kept { object: Kept, length: usize },
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(data) => data.len(),
+            Self::Kept { length, .. } => *length,
+        }
+    }
+}
 
 /// Who waits; hardly ever more than one.
 type Waiting = SmallVec<[Waker; 1]>;
 
+/// What an application has made of a message ([`App::keep`](crate::App::keep)), for nobody else to
+/// look into.
+pub type Kept = Box<dyn Any + Send + Sync>;
+
 /// What `receive()` gives.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum MessageReceived {
     /// `websocket.connect`.
     Connect,
     /// `websocket.receive`; a text is UTF-8.
     Message(Kind, Data),
+    /// The same, as the application has kept it.
+    Kept(Kind, Kept),
     /// `websocket.disconnect`.
     Disconnect(Close),
 }
@@ -76,7 +102,7 @@ pub struct WebSocket {
 struct State {
     cycle: WebSocketCycle,
     connect: Connect,
-    inbound: VecDeque<(Kind, Data)>,
+    inbound: VecDeque<(Kind, Content)>,
     /// Bytes in `inbound`.
     length: usize,
     /// What the application accepted with, until the connection has answered.
@@ -155,6 +181,11 @@ impl WebSocket {
 
 /// The application's side.
 impl WebSocket {
+    /// The request that asked for it.
+    pub fn handshake(&self) -> &Exchange {
+        &self.exchange
+    }
+
     /// The next message for the application. Cancel-safe: nothing is taken out unless it is
     /// returned.
     pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<MessageReceived> {
@@ -163,13 +194,16 @@ impl WebSocket {
             state.connect = Connect::Given;
             return Poll::Ready(MessageReceived::Connect);
         }
-        if let Some((kind, data)) = state.inbound.pop_front() {
+        if let Some((kind, content)) = state.inbound.pop_front() {
             let was_full = !self.has_room_in(&state, 1);
-            state.length -= data.len();
+            state.length -= content.len();
             if was_full && self.has_room_in(&state, 0) {
                 state.wake_connection();
             }
-            return Poll::Ready(MessageReceived::Message(kind, data));
+            return Poll::Ready(match content {
+                Content::Bytes(data) => MessageReceived::Message(kind, data),
+                Content::Kept { object, .. } => MessageReceived::Kept(kind, object),
+            });
         }
         match &state.link {
             Link::Down(close) => return Poll::Ready(MessageReceived::Disconnect(close.clone())),
@@ -201,14 +235,16 @@ impl WebSocket {
         state.cycle.send()?;
         state.check_up()?;
         state.encode(kind, message);
+        let unbroken = state.unbroken;
+        // The connection then holds all of it, or less than it would have taken more of.
         let has_left = state.write_now();
+        if has_left && unbroken < UNBROKEN {
+            return Ok(Flow::Open);
+        }
         let mut state = self.lock();
         if state.outbound.len() >= HIGH_WATER {
             state.unbroken = 0;
             return Ok(Flow::Full);
-        }
-        if has_left && state.unbroken < UNBROKEN {
-            return Ok(Flow::Open);
         }
         state.unbroken = 0;
         Ok(Flow::Yield)
@@ -222,10 +258,11 @@ impl WebSocket {
             _ if is_down => return Err(SendError::Disconnected),
             CloseMeaning::Close => {
                 // Whoever closes does not want to hear any more.
-                state.inbound.clear();
+                let unheard = mem::take(&mut state.inbound);
                 state.length = 0;
                 state.encode_close(close);
                 state.write_now();
+                drop(unheard);
             }
             CloseMeaning::Refuse => {
                 let waiting = state.go_down(Close::new(close::ABNORMAL));
@@ -343,13 +380,14 @@ impl WebSocket {
     }
 
     /// A message from the client.
-    pub(crate) fn push(&self, kind: Kind, data: SmallVec<[u8; 64]>) {
+    pub(super) fn push(&self, kind: Kind, content: Content) {
         let mut state = self.lock();
         if !matches!(state.link, Link::Up) || !state.cycle.is_open() {
+            drop(state);
             return;
         }
-        state.length += data.len();
-        state.inbound.push_back((kind, data));
+        state.length += content.len();
+        state.inbound.push_back((kind, content));
         let receivers = mem::take(&mut state.receivers);
         drop(state);
         receivers.into_iter().for_each(Waker::wake);
@@ -360,12 +398,13 @@ impl WebSocket {
         self.has_room_in(&self.lock(), 0)
     }
 
-    /// Moves everything that can leave to `write`.
+    /// Moves everything that can leave to `write`, and gives memory back that is not needed then.
     pub(crate) fn take(&self, write: &mut WriteQueue) -> Taken {
         let mut state = self.lock();
         if state.outbound.len() > 0 {
             write.take_from(&mut state.outbound);
         }
+        state.outbound.shrink();
         let taken = if state.cycle.is_open() && !matches!(state.link, Link::Down(_)) {
             Taken::Open
         } else {
@@ -377,11 +416,6 @@ impl WebSocket {
             senders.into_iter().for_each(Waker::wake);
         }
         taken
-    }
-
-    /// Gives memory back that an idle connection does not need.
-    pub(crate) fn shrink(&self) {
-        self.lock().outbound.shrink();
     }
 
     /// The server is stopping: the application is told, and may still say goodbye.

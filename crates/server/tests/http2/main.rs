@@ -13,6 +13,7 @@ mod back_pressure;
 mod drain;
 mod endings;
 mod exchanges;
+mod overload;
 mod peer;
 mod raw;
 mod refusals;

@@ -1,5 +1,6 @@
 //! Back-pressure in both directions, and what is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -115,6 +116,49 @@ async fn pings_are_answered_in_order_and_not_piled_up() {
     let flood = frame(PING, &[b'p'; 100]).repeat(20_000);
     let sent = client.send_what_is_taken(&flood).await;
     assert!(sent < 5 * HIGH_WATER, "{sent}");
+    drop((client, call));
+    stage.settle(&[101]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_woken_application_sends_leaves_at_once() {
+    let mut stage = Stage::new();
+    let (mut client, call) = stage.open().await;
+    let websocket = Arc::clone(&call.websocket);
+    let (told, flow) = tokio::sync::oneshot::channel();
+    stage.when_woken(move || {
+        let sent = websocket.send(Kind::Text, Outgoing::Slice(b"woken"));
+        told.send(sent).expect("the test waits");
+    });
+    let long = "hello".repeat(1000);
+    client.frame(TEXT, long.as_bytes()).await;
+    assert_eq!(flow.await.expect("it is woken"), Ok(Flow::Open));
+    assert_eq!(client.reads().await, (TEXT, b"woken".to_vec()));
+    call.receives(&long).await;
+    drop((client, call));
+    stage.settle(&[101]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_every_length_arrive_whole_one_after_the_other() {
+    let mut stage = Stage::new();
+    let (mut client, call) = stage.open().await;
+    let lengths = [0, 64, 65, 4080, 4090, 5000, 3, 65_536, 65_600, 10, 100_000, 300_000, 1];
+    let texts: Vec<String> = lengths.iter().map(|&length| "x".repeat(length)).collect();
+    let all: Vec<u8> = texts.iter().flat_map(|text| frame(TEXT, text.as_bytes())).collect();
+    for piece in [all.len(), 70_000, 4096, 1000, 7] {
+        let sending = async {
+            for piece in all.chunks(piece) {
+                client.send(piece).await;
+            }
+        };
+        let receiving = async {
+            for text in &texts {
+                call.receives(text).await;
+            }
+        };
+        tokio::join!(sending, receiving);
+    }
     drop((client, call));
     stage.settle(&[101]).await;
 }

@@ -10,8 +10,8 @@ use rsgi_protocol::http::head::HeadLimits;
 use rsgi_protocol::websocket::handshake::Acceptance;
 use rsgi_protocol::websocket::{Close, Kind};
 use rsgi_server::{
-    AccessLog, App, ConnectionInfo, DrainPhase, Exchange, Flow, MessageReceived, Options, Outcome,
-    Outgoing, Request, Residence, SendError, Service, Telemetry, Versions, WebSocket,
+    AccessLog, App, ConnectionInfo, DrainPhase, Exchange, Flow, Kept, MessageReceived, Options,
+    Outcome, Outgoing, Request, Residence, SendError, Service, Telemetry, Versions, WebSocket,
     WebSocketOptions, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -33,7 +33,13 @@ pub(crate) const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: w
     Sec-WebSocket-Version: 13\r\n\r\n";
 
 /// Hands every WebSocket to the test, and answers HTTP requests with 200.
-struct Played(mpsc::Sender<Call>);
+struct Played {
+    calls: mpsc::Sender<Call>,
+    woken: Woken,
+}
+
+/// What the application does when it is told that something may have been woken.
+type Woken = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 impl App for Played {
     type Connection = ();
@@ -51,7 +57,18 @@ impl App for Played {
 
     fn websocket(&self, (): &(), _: &Request<'_>, websocket: &Arc<WebSocket>) {
         let call = Call { websocket: Arc::clone(websocket) };
-        self.0.try_send(call).expect("the test takes its calls");
+        self.calls.try_send(call).expect("the test takes its calls");
+    }
+
+    fn run_woken(&self) {
+        let woken = self.woken.lock().expect("no panic holds this lock").take();
+        if let Some(woken) = woken {
+            woken();
+        }
+    }
+
+    fn keep(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
+        (kind == Kind::Text).then(|| Box::new(String::from_utf8_lossy(data).into_owned()) as Kept)
     }
 }
 
@@ -70,7 +87,13 @@ impl Call {
     /// Asserts that the next message is this text.
     pub(crate) async fn receives(&self, text: &str) {
         match self.receive().await {
-            MessageReceived::Message(Kind::Text, data) => assert_eq!(&data[..], text.as_bytes()),
+            MessageReceived::Message(Kind::Text, data) => {
+                assert_eq!(&data[..], text.as_bytes());
+                assert!(data.len() <= 64, "kept otherwise");
+            }
+            MessageReceived::Kept(Kind::Text, kept) => {
+                assert_eq!(*kept.downcast::<String>().expect("as it was kept"), text);
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -92,7 +115,7 @@ impl Call {
 
     /// Receives `websocket.connect` and accepts.
     pub(crate) async fn accept(&self) {
-        assert_eq!(self.receive().await, MessageReceived::Connect);
+        assert!(matches!(self.receive().await, MessageReceived::Connect));
         self.websocket.accept(Acceptance::default()).expect("connecting");
     }
 
@@ -127,6 +150,7 @@ impl Drop for Call {
 pub(crate) struct Stage {
     service: Arc<Service<Played>>,
     calls: mpsc::Receiver<Call>,
+    woken: Woken,
     books: Arc<Books>,
 }
 
@@ -187,9 +211,11 @@ impl Stage {
             head: HeadLimits::default(),
             body_limit: None,
             concurrency_limit: None,
+            overload: rsgi_server::Overload::default(),
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(5),
             websocket,
+            forwarding: None,
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
@@ -198,8 +224,10 @@ impl Stage {
         let (tx, calls) = mpsc::channel(16);
         let books = Arc::new(Books::default());
         let telemetry = Arc::<Books>::clone(&books);
-        let service = Service::new(Played(tx), options, AccessLog::off(), telemetry);
-        Self { service, calls, books }
+        let woken = Woken::default();
+        let app = Played { calls: tx, woken: Arc::clone(&woken) };
+        let service = Service::new(app, options, AccessLog::off(), telemetry);
+        Self { service, calls, woken, books }
     }
 
     pub(crate) fn connect(&self) -> Client {
@@ -215,6 +243,7 @@ impl Stage {
             scheme: "http",
             tls: None,
             redirect: None,
+            forwarding: None,
         };
         serve(theirs, &self.service, info);
         Client { io: ours, buffer: Vec::new() }
@@ -244,6 +273,11 @@ impl Stage {
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         (client, call)
+    }
+
+    /// Has the application do this when it is next told that something may have been woken.
+    pub(crate) fn when_woken(&self, call: impl FnOnce() + Send + 'static) {
+        *self.woken.lock().expect("no panic holds this lock") = Some(Box::new(call));
     }
 
     pub(crate) fn advance(&self, phase: DrainPhase) {

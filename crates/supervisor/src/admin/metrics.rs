@@ -155,6 +155,24 @@ impl Exposition {
             self.by_worker(|process| process.in_flight),
         )?;
         families.gauge(
+            "rsgi_requests_waiting",
+            "Requests that wait for a place at the application (limit_queue)",
+            None,
+            self.by_worker(|process| process.waiting),
+        )?;
+        families.counter(
+            "rsgi_requests_turned_away",
+            "Requests answered 503 for want of a place (limit_concurrency)",
+            None,
+            self.totals(|totals| totals.turned_away),
+        )?;
+        families.counter(
+            "rsgi_requests_timed_out",
+            "Requests given up because the application made no progress (timeout_request)",
+            None,
+            self.totals(|totals| totals.timed_out),
+        )?;
+        families.gauge(
             "rsgi_connections",
             "Open connections",
             None,
@@ -338,6 +356,7 @@ pub(crate) mod tests {
             since: SystemTime::UNIX_EPOCH,
             connections: 2,
             in_flight: 1,
+            waiting: 3,
             requests,
             rss: Some(1 << 20),
             lag: Duration::ZERO,

@@ -30,6 +30,8 @@ struct Worker {
     since: f64,
     connections: u64,
     requests_in_flight: u64,
+    /// For a place at the application.
+    requests_waiting: u64,
     /// Of this process, not of those before it.
     requests: u64,
     rss_bytes: Option<u64>,
@@ -74,6 +76,7 @@ fn worker(snapshot: &Snapshot, process: &Process) -> Worker {
         since: unix(process.since),
         connections: process.connections,
         requests_in_flight: process.in_flight,
+        requests_waiting: process.waiting,
         requests: process.requests,
         rss_bytes: process.rss,
         loop_lag_seconds: process.lag.as_secs_f64(),

@@ -65,12 +65,18 @@ impl TestApp {
 }
 
 impl App for TestApp {
-    type Connection = ();
+    /// The client's and the server's address.
+    type Connection = (Option<String>, Option<String>);
 
-    fn connect(&self, _: &ConnectionInfo) {}
+    fn connect(&self, peer: &ConnectionInfo) -> Self::Connection {
+        let client = peer.client.as_ref().map(|(host, port)| format!("{host}:{port}"));
+        let server =
+            peer.server.as_ref().map(|(host, port)| format!("{host}:{}", port.unwrap_or(0)));
+        (client, server)
+    }
 
-    fn call(&self, (): &(), request: &Request<'_>, exchange: &Arc<Exchange>) {
-        let call = Call::new(request, exchange);
+    fn call(&self, addresses: &Self::Connection, request: &Request<'_>, exchange: &Arc<Exchange>) {
+        let call = Call::new(addresses, request, exchange);
         match &self.0 {
             Handler::Eager(handler) => handler(call),
             Handler::Spawned(handler) => drop(tokio::spawn(handler(call))),
@@ -84,12 +90,28 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) version: Version,
     pub(crate) accepts_trailers: bool,
+    /// The client, as a proxy has it or as it has connected.
+    pub(crate) client: String,
+    pub(crate) server: Option<String>,
+    pub(crate) host: String,
     pub(crate) exchange: Arc<Exchange>,
 }
 
 impl Call {
-    fn new(request: &Request<'_>, exchange: &Arc<Exchange>) -> Self {
+    fn new(
+        (client, server): &(Option<String>, Option<String>),
+        request: &Request<'_>,
+        exchange: &Arc<Exchange>,
+    ) -> Self {
+        let forwarded = request.forwarded.and_then(|forwarded| forwarded.client);
+        let forwarded = forwarded.map(|(address, port)| format!("{address}:{port}"));
+        let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+        let host = request.fields.iter().find(|field| is_host(field.name));
+        let host = host.map_or_else(Vec::new, |field| field.value.to_vec());
         Self {
+            client: forwarded.or_else(|| client.clone()).unwrap_or_default(),
+            server: server.clone(),
+            host: String::from_utf8(host).expect("tests send text"),
             path: String::from_utf8_lossy(request.target.path).into_owned(),
             version: request.version,
             accepts_trailers: request.accepts_trailers,

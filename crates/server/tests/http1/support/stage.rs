@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rsgi_protocol::forwarded::Peer;
 use rsgi_protocol::http::head::HeadLimits;
 use rsgi_server::{
-    AccessLog, ConnectionInfo, DrainPhase, Options, Residence, Service, Telemetry, Transport,
-    Versions, serve,
+    AccessLog, ConnectionInfo, DrainPhase, Opening, Options, Residence, Service, Telemetry,
+    Transport, Versions, open, serve,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -37,6 +38,18 @@ pub(crate) async fn until_idle() {
     sleep(Duration::from_millis(1)).await;
 }
 
+/// Who is connected.
+fn info() -> ConnectionInfo {
+    ConnectionInfo {
+        client: Some(("192.0.2.1".to_owned(), 50000)),
+        server: Some(("192.0.2.2".to_owned(), Some(80))),
+        scheme: "http",
+        tls: None,
+        redirect: None,
+        forwarding: None,
+    }
+}
+
 impl Stage {
     pub(crate) fn new(app: TestApp) -> Self {
         Self::with(app, |_| {})
@@ -49,9 +62,11 @@ impl Stage {
             head: HeadLimits::default(),
             body_limit: None,
             concurrency_limit: None,
+            overload: rsgi_server::Overload::default(),
             head_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(5),
             websocket: None,
+            forwarding: None,
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
@@ -104,19 +119,25 @@ impl Stage {
         Client::new(self.wire_over(capacity))
     }
 
+    /// A connection of `peer` that begins with what `opening` says.
+    pub(crate) fn open(&self, opening: &Opening, peer: Peer) -> Client {
+        let (ours, theirs) = self.wires(CAPACITY);
+        open(theirs, &self.service, opening, peer, info());
+        Client::new(ours)
+    }
+
     /// The client's end of such a connection.
     pub(crate) fn wire_over(&self, capacity: usize) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(capacity);
-        let info = ConnectionInfo {
-            client: Some(("192.0.2.1".to_owned(), 50000)),
-            server: Some(("192.0.2.2".to_owned(), Some(80))),
-            scheme: "http",
-            tls: None,
-            redirect: None,
-        };
-        let wire = Wire { io: theirs, abortive_closes: Arc::clone(&self.abortive_closes) };
-        serve(wire, &self.service, info);
+        let (ours, theirs) = self.wires(capacity);
+        serve(theirs, &self.service, info());
         ours
+    }
+
+    /// Both ends of a connection.
+    fn wires(&self, capacity: usize) -> (DuplexStream, Wire) {
+        let (ours, theirs) = tokio::io::duplex(capacity);
+        let abortive_closes = Arc::clone(&self.abortive_closes);
+        (ours, Wire { io: theirs, abortive_closes })
     }
 
     pub(crate) fn advance(&self, phase: DrainPhase) {

@@ -1,0 +1,1 @@
+"""Clients that do not mean well, and whether anybody else notices."""

@@ -63,12 +63,17 @@ def take(application: Any, name: str, source: Source) -> Application:
 
 def find(target: str, *, app_dir: str = "") -> Any:
     """Import and return what `target` names, whatever it is. Raises `ApplicationError`."""
-    directory = os.path.abspath(app_dir or os.curdir)
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
+    add_to_path(app_dir)
     module_name, _, attribute = target.partition(":")
     module = _import(module_name)
     return _attribute(module, module_name, attribute)
+
+
+def add_to_path(app_dir: str) -> None:
+    """Make the modules of the application's directory importable."""
+    directory = os.path.abspath(app_dir or os.curdir)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
 
 
 def _import(name: str) -> Any:

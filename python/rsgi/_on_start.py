@@ -13,6 +13,7 @@ from types import FrameType
 from rsgi._event_loop import await_it
 from rsgi._importer import ApplicationError, describe, find
 from rsgi._native import Worker
+from rsgi._worker import configure_logging
 
 #: Where the frames of a traceback are from that lie between the server and the function.
 OURS = (os.path.dirname(__file__), os.path.dirname(asyncio.__file__))
@@ -22,6 +23,8 @@ def main(passed: str) -> int:
     """Run the function and return the exit status."""
     _handle_stops(_interrupt)
     worker = Worker.inherited(passed)
+    if worker.logging is not None and not configure_logging(worker):
+        return worker.exit_status
     try:
         run_function(worker.on_start or "", worker.app_dir)
     except ApplicationError as error:

@@ -23,7 +23,9 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
     """
     several = asks_for_several(settings.get("workers"))
     if isinstance(app, str) and several:
-        status = supervise_keywords({"app": app, **settings}, worker_command())
+        from rsgi._logging import passable
+
+        status = supervise_keywords({"app": app, **passable(settings)}, worker_command())
     elif several:
         raise ValueError('several workers need an import string: rsgi.run("module:app", workers=2)')
     else:
@@ -42,11 +44,12 @@ def asks_for_several(workers: Any) -> bool:
 def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:
     from rsgi._importer import ApplicationError
     from rsgi._on_start import run_function
-    from rsgi._server import load_for
+    from rsgi._server import configure_logging, load_for
     from rsgi._serving import serve
 
     named = {"app": app} if isinstance(app, str) else {}
     worker = Worker.alone({**named, **settings})
+    configure_logging(worker, settings)
     if worker.on_start is not None:
         try:
             run_function(worker.on_start, worker.app_dir)

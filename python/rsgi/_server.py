@@ -15,6 +15,7 @@ from rsgi._event_loop import new_event_loop
 from rsgi._importer import ApplicationError, load, take
 from rsgi._native import Worker, check_keywords
 from rsgi._run import asks_for_several
+from rsgi._serving import take_reopening
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -221,8 +222,13 @@ class Server:
             raise RuntimeError("this server has served already")
         named = {"app": self.config.app} if isinstance(self.config.app, str) else {}
         self._worker = Worker.alone({**named, **self.config.settings})
+        configure_logging(self._worker, self.config.settings)
         self._addresses = self._worker.addresses
         return self._worker
+
+    def _reopen_logs(self) -> None:
+        if self._worker is not None:
+            self._worker.reopen_logs()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -242,6 +248,7 @@ class Server:
             self.should_exit = True
 
         before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+        before |= take_reopening(self._reopen_logs)
         try:
             yield
         finally:
@@ -249,6 +256,21 @@ class Server:
                 signal.signal(number, handler)
         for taken in reversed(captured):
             signal.raise_signal(taken)
+
+
+def configure_logging(worker: Worker, settings: Mapping[str, Any]) -> None:
+    """Configure Python's `logging`, if the settings say so.
+
+    Raises `ValueError` if that cannot be done.
+    """
+    if worker.logging is None:
+        return
+    from rsgi._logging import LoggingError, configure, objects
+
+    try:
+        configure(worker, objects(settings))
+    except LoggingError as error:
+        raise ValueError(str(error)) from error
 
 
 def load_for(worker: Worker, app: str | Callable[..., Any]) -> Callable[..., Any] | None:

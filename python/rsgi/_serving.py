@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -70,11 +70,22 @@ def _stop_signals(worker: Worker) -> Iterator[None]:
         worker.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before |= take_reopening(worker.reopen_logs)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def take_reopening(reopen: Callable[[], object]) -> dict[signal.Signals, Any]:
+    """Have SIGUSR1 reopen the log files, unless the program around has its own use for it.
+
+    Return the handler that was there before, by the signal.
+    """
+    if signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL:
+        return {}
+    return {signal.SIGUSR1: signal.signal(signal.SIGUSR1, lambda _number, _frame: reopen())}
 
 
 def _cancel_all_tasks(event_loop: asyncio.AbstractEventLoop) -> None:

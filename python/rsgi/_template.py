@@ -18,6 +18,7 @@ from typing import Any
 from rsgi._importer import ApplicationError, load
 from rsgi._native import Template
 from rsgi._serving import EXIT_GRACE, serve
+from rsgi._worker import configure_logging
 
 
 def main(passed: str) -> int:
@@ -26,6 +27,8 @@ def main(passed: str) -> int:
         # It is the supervisor that ends a template, whatever the process group is sent.
         signal.signal(number, _ignore)
     template = Template.inherited(passed)
+    if template.logging is not None and not configure_logging(template):
+        _leave(3)
     try:
         application = load(template)
     except ApplicationError as error:

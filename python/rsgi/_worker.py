@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from rsgi._native import Worker
+from rsgi._native import Template, Worker
 
 #: What is sent to a whole process group and is meant for the supervisor.
 SUPERVISORS_SIGNALS = (
@@ -43,12 +43,29 @@ def main() -> int:
     from rsgi._importer import ApplicationError, load
     from rsgi._serving import EXIT_GRACE, serve
 
+    if worker.logging is not None and not configure_logging(worker):
+        return worker.exit_status
     try:
         application = load(worker)
     except ApplicationError as error:
         worker.fail(f"Error loading ASGI app: {error}")
         return worker.exit_status
     return serve(worker, application, EXIT_GRACE)
+
+
+def configure_logging(worker: Worker | Template) -> bool:
+    """Configure Python's `logging`; report why that cannot be done."""
+    from rsgi._importer import add_to_path
+    from rsgi._logging import LoggingError, configure
+
+    # A configuration may name the application's own filters and handlers.
+    add_to_path(worker.app_dir)
+    try:
+        configure(worker)
+    except LoggingError as error:
+        worker.fail(str(error))
+        return False
+    return True
 
 
 if __name__ == "__main__":

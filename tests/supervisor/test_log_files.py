@@ -17,7 +17,9 @@ from tests.support.waiting import eventually
 
 APP = "tests.apps.stopping:app"
 LONG = 30.0
-LINE = re.compile(r'INFO:     127\.0\.0\.1:\d+ - "GET /pid HTTP/1\.1" 200 OK')
+LINE = re.compile(
+    r'INFO:     127\.0\.0\.1:\d+ - "GET /pid HTTP/1\.1" 200 OK \d+\.\d{3}ms \d+B \S+Z \[\d+\]'
+)
 
 pytestmark = rsgi_only("has no log files")
 

@@ -30,6 +30,8 @@ _RUNNING_ON = re.compile(r"running on (?P<where>.+?)(?: \(Press|$)", re.MULTILIN
 _TCP = re.compile(r"https?://(?P<host>\[[0-9a-f:]+\]|[\w.-]+):(?P<port>\d+)")
 _UNIX = re.compile(r"(?P<path>/\S+)")
 _WORKER = re.compile(r"Started server process \[(\d+)\]")
+# What rsgi tells behind uvicorn's access line: tests/logs is about that.
+_BEHIND_UVICORNS = re.compile(r" \d+\.\d{3}ms \d+B( id=\S+)?( \S+Z \[\d+\])?$")
 _TRACEBACK = "Traceback (most recent call last)"
 _NEVER = re.compile(r"panicked|RUST_BACKTRACE|never awaited|Fatal Python error|never retrieved")
 
@@ -183,11 +185,11 @@ class Server:
         return eventually(probe, f"log line {pattern!r}", deadline)
 
     def wait_for_access_line(self, pattern: str, deadline: float = DEADLINE) -> str:
-        """Wait for a line of standard output that matches; return the whole line."""
+        """Wait for a line of standard output that matches; return what uvicorn would write."""
 
         def probe() -> str:
             found = [line for line in self.stdout().splitlines() if re.search(pattern, line)]
-            return found[0] if found else ""
+            return _BEHIND_UVICORNS.sub("", found[0]) if found else ""
 
         return eventually(probe, f"access line {pattern!r}", deadline)
 
@@ -239,6 +241,10 @@ class Server:
         except AssertionError as error:
             error.add_note(self.stderr())
             raise
+
+    def wait_until_announced(self, deadline: float = 20.0) -> None:
+        """Wait until it has announced its address, for logs that do not say which workers serve."""
+        eventually(self._announced, "an address in the log", deadline)
 
     def signal(self, number: Signals) -> None:
         """Send a signal to the main process only."""

@@ -9,13 +9,13 @@ use pyo3::types::PyDict;
 use rsgi_protocol::websocket::Kind;
 use rsgi_server::{App, ConnectionInfo, Exchange, Kept, Outcome, Request, WebSocket};
 
-use crate::errors;
 use crate::http::HttpExchange;
 use crate::other_loop::{Head, Job, LaterScope, LoopHandle, OtherLoop};
 use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::selector::Selector;
 use crate::tasks::{End, OnEnd, Tasks, leaves_the_loop, to_coroutine};
 use crate::websocket::{WebSocketExchange, keep};
+use crate::{errors, logging};
 
 /// A Python application on one event loop.
 #[derive(Debug, Clone)]
@@ -167,7 +167,8 @@ impl Application {
         });
         match prepared {
             Ok((scope, receive, send)) => {
-                let on_end = HttpEnd(Arc::clone(exchange));
+                let id = request.id.map(Box::from);
+                let on_end = HttpEnd { exchange: Arc::clone(exchange), id };
                 let number = self.begin(py, &self.tasks, &scope, receive, send, on_end)?;
                 if let Some(number) = number {
                     exchange.set_task(number);
@@ -202,7 +203,8 @@ impl Application {
         });
         match prepared {
             Ok((scope, receive, send)) => {
-                let on_end = WebSocketEnd(Arc::clone(websocket));
+                let id = request.id.map(Box::from);
+                let on_end = WebSocketEnd { websocket: Arc::clone(websocket), id };
                 let number = self.begin(py, &self.tasks, &scope, receive, send, on_end)?;
                 if let Some(number) = number {
                     websocket.handshake().set_task(number);
@@ -367,7 +369,10 @@ impl<E: OnEnd> Job for AnyCall<E> {
 }
 
 /// What a WebSocket's task leaves behind.
-struct WebSocketEnd(Arc<WebSocket>);
+struct WebSocketEnd {
+    websocket: Arc<WebSocket>,
+    id: Option<Box<str>>,
+}
 
 impl OnEnd for WebSocketEnd {
     fn ended(&self, py: Python<'_>, end: End) {
@@ -375,23 +380,24 @@ impl OnEnd for WebSocketEnd {
             End::Returned => Outcome::Returned,
             End::Raised(error) => {
                 let value = error.value(py);
-                if errors::is_disconnect(value) && self.0.is_disconnected() {
+                if errors::is_disconnect(value) && self.websocket.is_disconnected() {
                     log::debug!("the application stopped: the client disconnected");
                 } else {
-                    log::error!("Exception in ASGI application\n{}", errors::format(value));
+                    logging::exception("Exception in ASGI application", value, self.id.as_deref());
                 }
                 Outcome::Failed
             }
             End::Cancelled => {
-                if !self.0.is_over() {
+                if !self.websocket.is_over() {
                     log::error!(
+                        request_id = self.id.as_deref().unwrap_or_default();
                         "Exception in ASGI application\nasyncio.CancelledError: cancelled before its WebSocket was closed"
                     );
                 }
                 Outcome::Failed
             }
         };
-        self.0.finish(outcome);
+        self.websocket.finish(outcome);
     }
 }
 
@@ -401,7 +407,11 @@ fn report(error: PyErr) {
 }
 
 /// What a request's task leaves behind.
-struct HttpEnd(Arc<Exchange>);
+struct HttpEnd {
+    exchange: Arc<Exchange>,
+    /// What the logs call the request.
+    id: Option<Box<str>>,
+}
 
 impl OnEnd for HttpEnd {
     fn ended(&self, py: Python<'_>, end: End) {
@@ -409,22 +419,23 @@ impl OnEnd for HttpEnd {
             End::Returned => Outcome::Returned,
             End::Raised(error) => {
                 let value = error.value(py);
-                if errors::is_disconnect(value) && self.0.is_disconnected() {
+                if errors::is_disconnect(value) && self.exchange.is_disconnected() {
                     log::debug!("the application stopped: the client disconnected");
                 } else {
-                    log::error!("Exception in ASGI application\n{}", errors::format(value));
+                    logging::exception("Exception in ASGI application", value, self.id.as_deref());
                 }
                 Outcome::Failed
             }
             End::Cancelled => {
-                if !self.0.is_complete() && !self.0.is_disconnected() {
+                if !self.exchange.is_complete() && !self.exchange.is_disconnected() {
                     log::error!(
+                        request_id = self.id.as_deref().unwrap_or_default();
                         "Exception in ASGI application\nasyncio.CancelledError: cancelled before its response was complete"
                     );
                 }
                 Outcome::Failed
             }
         };
-        self.0.finish(outcome);
+        self.exchange.finish(outcome);
     }
 }

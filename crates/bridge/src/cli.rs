@@ -6,8 +6,9 @@ use std::io::{self, Write};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_config::{Config, LoadError, Loaded, LogFile, Surroundings, load, process_environment};
-use rsgi_server::AccessLog;
+use rsgi_config::{
+    Config, LoadError, Loaded, LogConfig, LogFile, Surroundings, load, process_environment,
+};
 use rsgi_supervisor::{
     BindError, Hooks, Identity, Listener, MEMORY_INTERVAL, PidFile, ServiceManager,
     SupervisorOptions, WorkerCommand, activated, bind_all, exit, run,
@@ -216,10 +217,16 @@ fn open_logs(config: &mut Config) -> Result<(), String> {
         format!("{flag}: cannot write to the file: {error}: `{}`", path.display())
     };
     if let Some(file) = config.log.access_logfile.as_ref().filter(|_| config.log.access_log) {
-        let opened = AccessLog::to_file(file.0.clone(), None);
+        let opened = logging::try_access_file(file);
         opened.map_err(|error| explain("--access-logfile", file, error))?;
     }
-    logging::install(&config.log).map_err(|error| match &config.log.error_logfile {
+    if let Some(LogConfig::File(path)) = &config.log.config {
+        let opened = std::fs::File::open(path);
+        opened.map_err(|error| {
+            format!("--log-config: cannot read the file: {error}: `{}`", path.display())
+        })?;
+    }
+    logging::install(&config.log, None).map_err(|error| match &config.log.error_logfile {
         Some(file) => explain("--error-logfile", file, error),
         None => error.to_string(),
     })

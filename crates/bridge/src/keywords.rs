@@ -29,6 +29,18 @@ pub(crate) fn set_environment(py: Python<'_>, variables: &[(OsString, OsString)]
     Ok(())
 }
 
+/// A `dict` for Python's `logging`, as the text that can be passed on. What is used in this process
+/// itself is the object, and may have anything in it.
+fn log_config(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if !value.is_instance_of::<PyDict>() {
+        return Ok("{}".to_owned());
+    }
+    let py = value.py();
+    let options = PyDict::new(py);
+    options.set_item("default", py.get_type::<PyString>())?;
+    py.import("json")?.call_method("dumps", (value,), Some(&options))?.extract()
+}
+
 fn to_value(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
     if value.is_none() {
         return Ok(Value::None);
@@ -47,6 +59,9 @@ fn to_value(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
     }
     if let Ok(path) = value.call_method0("__fspath__") {
         return Ok(Value::Str(path.extract()?));
+    }
+    if name == "log_config" {
+        return log_config(value).map(Value::Str);
     }
     if let Ok(items) = value.try_iter() {
         return items

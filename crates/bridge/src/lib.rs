@@ -49,6 +49,8 @@ mod _native {
     #[pymodule_export]
     use crate::lifespan::LifespanExchange;
     #[pymodule_export]
+    use crate::logging::{LogQueue, trace};
+    #[pymodule_export]
     use crate::selector::{Selector, SelectorMap};
     #[pymodule_export]
     use crate::template::Template;

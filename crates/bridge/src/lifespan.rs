@@ -15,11 +15,11 @@ use tokio::sync::Notify;
 
 use crate::app::PyApp;
 use crate::awaitable::{Awaitable, Done, Operation};
-use crate::errors;
 use crate::message::Message;
 use crate::other_loop::LoopHandle;
 use crate::scope::lifespan_scope;
 use crate::tasks::{End, OnEnd, Tasks};
+use crate::{errors, logging};
 
 /// The lifespan of one worker's application.
 #[derive(Debug, Clone)]
@@ -230,7 +230,7 @@ impl OnEnd for LifespanEnd {
         if let (Some(outcome), End::Raised(error)) = (&outcome, &end) {
             let error = error.value(py);
             if is_failure(outcome) {
-                log::error!("Exception in 'lifespan' protocol\n{}", errors::format(error));
+                logging::exception("Exception in 'lifespan' protocol", error, None);
             } else {
                 // Most applications that do not know lifespan raise on its scope type: their way of
                 // saying so.

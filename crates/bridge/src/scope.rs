@@ -42,6 +42,15 @@ pub(crate) struct ConnectionScope {
     tls: Option<Py<PyDict>>,
 }
 
+/// Our own extension `rsgi.request_id`: what the logs call the request, where they have a name for it.
+fn add_request_id(extensions: &Bound<'_, PyDict>, request: &Request<'_>) -> PyResult<()> {
+    let Some(id) = request.id else { return Ok(()) };
+    let py = extensions.py();
+    let extension = PyDict::new(py);
+    extension.set_item(intern!(py, "id"), id)?;
+    extensions.set_item(intern!(py, "rsgi.request_id"), extension)
+}
+
 /// The extension `tls` of a scope (ASGI TLS 0.2).
 fn tls_extension(py: Python<'_>, tls: &TlsInfo) -> PyResult<Py<PyDict>> {
     let extension = PyDict::new(py);
@@ -139,6 +148,7 @@ impl ScopeTemplate {
         if let Some(tls) = &connection.tls {
             extensions.set_item(intern!(py, "tls"), tls.bind(py).copy()?)?;
         }
+        add_request_id(&extensions, request)?;
         scope.set_item(intern!(py, "extensions"), extensions)?;
         if let Some(forwarded) = request.forwarded {
             apply(py, &scope, request, forwarded)?;
@@ -167,6 +177,7 @@ impl ScopeTemplate {
         if let Some(tls) = &connection.tls {
             extensions.set_item(intern!(py, "tls"), tls.bind(py).copy()?)?;
         }
+        add_request_id(&extensions, request)?;
         scope.set_item(intern!(py, "extensions"), extensions)?;
         Ok(scope)
     }

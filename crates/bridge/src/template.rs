@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use rsgi_config::Config;
 use rsgi_supervisor::{Fork, Inherited};
 
-use crate::worker::Worker;
+use crate::worker::{Worker, logging_config};
 use crate::{errors, logging};
 
 /// A template process, which has imported the application.
@@ -40,7 +40,7 @@ impl Template {
         let setup = inherited.control.receive_setup_blocking()?;
         let config: Config = serde_json::from_value(setup)
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        logging::install(&config.log)?;
+        logging::install(&config.log, None)?;
         Ok(Self { config, state: Mutex::new(Some(State { inherited, fork: None })) })
     }
 
@@ -72,6 +72,12 @@ impl Template {
     #[getter]
     fn app_dir(&self) -> &str {
         &self.config.app.app_dir
+    }
+
+    /// How Python's `logging` is configured; see `Worker.logging`.
+    #[getter]
+    fn logging(&self) -> Option<(&'static str, String)> {
+        logging_config(&self.config.log)
     }
 
     /// Report that the application could not be loaded.

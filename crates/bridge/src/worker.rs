@@ -12,18 +12,18 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind::UnexpectedEof;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_config::{Config, LogFile, LogOptions};
+use rsgi_config::{Config, LogConfig, LogOptions};
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
 use rsgi_server::tls::{Tls, TlsError};
 use rsgi_server::{
-    AccessLog, DrainPhase, Listener, Opening, ProxyProtocol, Residence, Service, accept_connections,
+    DrainPhase, Listener, Opening, ProxyProtocol, Residence, Service, accept_connections,
 };
 use rsgi_supervisor::{
     Inherited, Order, Phase, Scoreboard, Version, WorkerControl, bind_all, exit,
@@ -35,6 +35,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::app::{Home, PyApp};
 use crate::ffi::register_for_reading;
 use crate::lifespan::{LifespanRun, describe};
+use crate::logging::{LogQueue, Queue};
 use crate::options;
 use crate::other_loop::{Beside, LoopHandle};
 use crate::reactor::ParkHooks;
@@ -59,6 +60,8 @@ pub struct Worker {
     config: Config,
     /// Taken when serving starts.
     place: Mutex<Option<Place>>,
+    /// What waits for Python's `logging`, once that is used.
+    queue: OnceLock<Arc<Queue>>,
     tls: Option<Arc<Tls>>,
     control: Arc<Control>,
     dumps: DumpRequests,
@@ -82,6 +85,8 @@ struct Control {
     index: usize,
     stop: AtomicU8,
     stopped: Notify,
+    /// Somebody has moved the log files away.
+    logs_moved: Notify,
     status: AtomicU8,
     has_started: AtomicBool,
 }
@@ -104,6 +109,7 @@ impl Control {
             index,
             stop: AtomicU8::new(Stop::No as u8),
             stopped: Notify::new(),
+            logs_moved: Notify::new(),
             status: AtomicU8::new(exit::CLEAN),
             has_started: AtomicBool::new(false),
         })
@@ -146,7 +152,7 @@ impl Worker {
     fn alone(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut loaded = keywords::load(settings)?;
         logging::make_absolute(&mut loaded.config.log)?;
-        logging::install(&loaded.config.log)?;
+        logging::install(&loaded.config.log, None)?;
         for notice in &loaded.notices {
             log::warn!("{notice}");
         }
@@ -167,6 +173,7 @@ impl Worker {
         Ok(Self {
             config: loaded.config,
             tls,
+            queue: OnceLock::new(),
             place: Mutex::new(Some(Place {
                 listeners,
                 scoreboard: Scoreboard::create(1)?,
@@ -241,20 +248,27 @@ impl Worker {
     }
 
     /// Log where the worker can be reached.
-    fn announce(&self) {
+    fn announce(&self, py: Python<'_>) -> PyResult<()> {
+        self.python_logging(py)?;
         for address in self.addresses() {
             log::info!("rsgi running on {address} (Press CTRL+C to quit)");
         }
+        Ok(())
     }
 
     /// Report that the application could not be loaded.
-    fn fail(&self, message: &str) {
+    fn fail(&self, py: Python<'_>, message: &str) -> PyResult<()> {
         // A supervisor says it for the worker, with the worker's name.
         if self.control.supervisor.is_none() {
+            let queue = self.python_logging(py)?;
             log::error!("{message}");
+            if let Some(queue) = queue {
+                logging::close(py, &queue);
+            }
         }
         self.control.status.store(exit::STARTUP, Ordering::Relaxed);
         self.control.report(|supervisor| supervisor.failed(message));
+        Ok(())
     }
 
     /// Start to stop: first gracefully, then, when asked again, at once.
@@ -265,6 +279,18 @@ impl Worker {
         let asked = self.control.stop.load(Ordering::Relaxed) != Stop::No as u8;
         let is_supervised = self.control.supervisor.is_some();
         self.control.request(if asked && !is_supervised { Stop::Now } else { Stop::Announced });
+    }
+
+    /// Open the log files anew, once the event loop runs: they have been moved away.
+    fn reopen_logs(&self) {
+        self.control.logs_moved.notify_one();
+    }
+
+    /// How Python's `logging` is configured: `file` and a path, `json` and a text, or `none` if that
+    /// is left to the application. None if it is not used.
+    #[getter]
+    fn logging(&self) -> Option<(&'static str, String)> {
+        logging_config(&self.config.log)
     }
 
     /// Whether connections are accepted, or have been.
@@ -299,13 +325,15 @@ impl Worker {
         let board = Arc::new(board);
         let python = py.version_info();
         board.set_interpreter(Version([python.major, python.minor, python.patch].map(u16::from)));
+        let queue = self.python_logging(py)?;
         let app = PyApp::new(
-            application.clone().unbind(),
+            traced(application)?.unbind(),
             home,
             Tasks::new(py, event_loop.clone(), handle.clone())?,
             self.config.app.root_path.clone(),
         );
-        let access_log = access_log(&self.config.log)?;
+        let worker = self.control.supervisor.is_some().then_some(self.control.index);
+        let access_log = logging::access_log(&self.config.log, worker, queue.as_ref())?;
         let telemetry = Arc::clone(&board);
         let residence = match &handle {
             LoopHandle::Own(_) => Residence::SameThread,
@@ -351,6 +379,7 @@ impl Worker {
             },
             max_requests: self.config.workers.limit_max_requests.unwrap_or_default(),
             tls: self.tls.clone(),
+            queue,
             config: self.config.clone(),
         };
         let on_end = on_end.unbind();
@@ -391,17 +420,37 @@ impl Worker {
         let broken = |error: serde_json::Error| PyRuntimeError::new_err(error.to_string());
         let tls = tls::State::from_setup(&setup).map_err(broken)?;
         let config: Config = serde_json::from_value(setup).map_err(broken)?;
-        logging::install(&config.log)?;
+        logging::install(&config.log, Some(index))?;
         let tls = tls.map(|state| state.start(&config)).transpose();
         let tls = tls.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(Some(Self {
             config,
             tls: tls.map(Arc::new),
+            queue: OnceLock::new(),
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             dumps: DumpRequests::listen(),
             control: Control::new(Some(control), index),
             beside: Mutex::default(),
         }))
+    }
+
+    /// Starts passing records to Python's `logging`, where that is asked for.
+    fn python_logging(&self, py: Python<'_>) -> PyResult<Option<Arc<Queue>>> {
+        let options = &self.config.log;
+        if !options.python {
+            return Ok(None);
+        }
+        if let Some(queue) = self.queue.get() {
+            return Ok(Some(Arc::clone(queue)));
+        }
+        let queue = Arc::new(Queue::default());
+        let level = options.level.python_number();
+        py.import("rsgi._logging")?.call_method1(
+            "deliver",
+            (LogQueue::new(Arc::clone(&queue)), level, options.use_colors),
+        )?;
+        logging::to_python(&queue);
+        Ok(Some(Arc::clone(self.queue.get_or_init(|| queue))))
     }
 
     fn max_requests(&self) -> Option<u64> {
@@ -415,12 +464,25 @@ impl Worker {
     }
 }
 
-fn access_log(options: &LogOptions) -> std::io::Result<AccessLog> {
-    match &options.access_logfile {
-        _ if !options.access_log => Ok(AccessLog::off()),
-        Some(LogFile(path)) => AccessLog::to_file(path.clone(), options.use_colors),
-        None => AccessLog::to_stdout(options.use_colors),
+/// The application, with every message logged if that is what the level asks for.
+fn traced<'py>(application: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if logging::is_tracing() {
+        let tracing = application.py().import("rsgi._tracing")?;
+        return tracing.call_method1("TracedApplication", (application,));
     }
+    Ok(application.clone())
+}
+
+/// See `Worker.logging`.
+pub(crate) fn logging_config(options: &LogOptions) -> Option<(&'static str, String)> {
+    if !options.python {
+        return None;
+    }
+    Some(match &options.config {
+        Some(LogConfig::File(path)) => ("file", path.to_string_lossy().into_owned()),
+        Some(LogConfig::Json(text)) => ("json", text.clone()),
+        None => ("none", String::new()),
+    })
 }
 
 fn call_back(callback: &Py<PyAny>) {
@@ -502,6 +564,8 @@ struct Run {
     max_requests: u64,
     on_ready: Py<PyAny>,
     tls: Option<Arc<Tls>>,
+    /// What waits for Python's `logging`, where that is used.
+    queue: Option<Arc<Queue>>,
     config: Config,
 }
 
@@ -534,6 +598,9 @@ impl Run {
         self.service.access_log().close();
         self.board.set_phase(Phase::Gone);
         log::info!("Finished server process [{pid}]");
+        if let Some(queue) = &self.queue {
+            Python::attach(|py| logging::close(py, queue));
+        }
     }
 
     /// Runs the application's start-up. Returns whether to serve.
@@ -781,7 +848,10 @@ impl Run {
     /// Does what the supervisor says; never ends by itself.
     async fn follow_orders(&self) {
         let Some(supervisor) = &self.control.supervisor else {
-            return pending().await;
+            loop {
+                self.control.logs_moved.notified().await;
+                self.reopen_logs();
+            }
         };
         let registered = supervisor.as_fd().try_clone_to_owned().and_then(register_for_reading);
         let Ok(readable) = registered else {

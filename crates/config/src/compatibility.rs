@@ -18,8 +18,6 @@ const NO_RELOAD: &str = "source files are not watched; SIGHUP replaces the worke
 const NO_STATSD: &str = "rsgi sends nothing to StatsD";
 const NO_METRICS: &str = "no metrics are served under this name";
 const NO_SYSLOG: &str = "the log goes to standard error; its reader passes it on";
-const NO_LOG_CONFIG: &str = "the log is written by the server, not by Python's logging";
-const NO_LOG_FORMAT: &str = "the access log has one format";
 const NO_POOL: &str = "there is no pool for heavy work beside the workers";
 const NO_CONTROL: &str = "there is no control socket; the supervisor takes signals";
 const NO_FILES: &str = "static files are for a proxy or the application to serve";
@@ -258,13 +256,7 @@ pub(crate) static OTHERS: &[Setting] = &[
     // Logs and metrics
     ignored("log", "", "use --log-level"),
     ignored("no_log", "", "use --log-level critical and --no-access-log"),
-    ignored("log_config", "FILE", NO_LOG_CONFIG),
-    ignored("log_config_json", "FILE", NO_LOG_CONFIG),
-    ignored("logger_class", "CLASS", NO_LOG_CONFIG),
-    Setting {
-        aliases: &["access_log_fmt"],
-        ..ignored("access_logformat", "FORMAT", NO_LOG_FORMAT)
-    },
+    ignored("logger_class", "CLASS", "use --log-config, or --log-python and the application"),
     ignored("capture_output", "", "standard output stays where it is"),
     ignored("log_syslog", "", NO_SYSLOG),
     ignored("log_syslog_to", "ADDRESS", NO_SYSLOG),

@@ -24,13 +24,14 @@ use crate::table;
 const LONGEST_ANSWER: u64 = 4 << 20;
 
 /// gunicorn's settings (27.0) that are not called like its flags, and the flags.
-const RENAMED: [(&str, &str); 25] = [
+const RENAMED: [(&str, &str); 26] = [
     ("access_log_format", "access_logformat"),
     ("accesslog", "access_logfile"),
     ("dirty_apps", "dirty_app"),
     ("errorlog", "error_logfile"),
     ("keepalive", "keep_alive"),
     ("logconfig", "log_config"),
+    ("logconfig_dict", "log_config"),
     ("logconfig_json", "log_config_json"),
     ("loglevel", "log_level"),
     ("pidfile", "pid"),
@@ -134,7 +135,6 @@ const WITHOUT_FLAG: &[&str] = &[
     "dirty_post_fork",
     "dirty_worker_exit",
     "dirty_worker_init",
-    "logconfig_dict",
     "nworkers_changed",
     "on_dirty_starting",
     "on_exit",
@@ -200,6 +200,16 @@ pub(crate) fn read(
             continue;
         };
         let origin = format!("{place} {name}");
+        let value = match value {
+            // the one setting whose value is a dict
+            serde_json::Value::Object(object) if name == "logconfig_dict" => {
+                if object.is_empty() {
+                    continue;
+                }
+                serde_json::Value::String(serde_json::Value::Object(object).to_string())
+            }
+            value => value,
+        };
         let value = match plain(value) {
             Ok(value) => value,
             Err(kind) => {

@@ -28,7 +28,7 @@ pub enum Value {
     Str(String),
     /// A list or tuple of `str`.
     List(Vec<String>),
-    /// `None`: as if the keyword had not been given.
+    /// `None`: as if the keyword had not been given, with few exceptions.
     None,
 }
 
@@ -79,6 +79,8 @@ pub(crate) fn texts(setting: &Setting, value: &Value) -> Result<Option<Vec<Strin
     match (setting.kind, value) {
         // As in uvicorn, where the default is a time and `None` is none.
         (_, Value::None) if setting.name.starts_with("ws_ping_") => one("none".to_owned()),
+        // As in uvicorn, too: logging is there, and somebody else has configured it.
+        (_, Value::None) if setting.name == "log_config" => one("none".to_owned()),
         (_, Value::None) => Ok(None),
         // An empty list where there is a default is nobody, or nothing.
         (Kind::List(_), Value::List(texts)) if texts.is_empty() && !setting.default.is_empty() => {

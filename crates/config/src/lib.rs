@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_format;
 mod command;
 mod compatibility;
 mod completions;
@@ -39,6 +40,7 @@ mod toml_file;
 mod types;
 mod values;
 
+pub use access_format::{AccessFormat, FormatAtom, FormatPart};
 pub use env::process_environment;
 pub use error::LoadError;
 pub use keywords::{Value, from_keywords};
@@ -53,7 +55,7 @@ pub use surroundings::Surroundings;
 pub use tls::{ClientCertificates, Secret, TlsOptions, TlsVersion};
 pub use types::{
     Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, HttpVersions, Interface,
-    Lifespan, LogFile, LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
+    Lifespan, LogConfig, LogFile, LogFormat, LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
 };
 
 /// A complete configuration, and what the user should be told about it.

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access_format::AccessFormat;
 use crate::proxies::ProxyOptions;
 use crate::tls::TlsOptions;
 use crate::types::{
-    Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Interface, Lifespan, LogFile,
-    LogLevel, MemoryLimit, WorkerCount, Ws,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Interface, Lifespan, LogConfig,
+    LogFile, LogFormat, LogLevel, MemoryLimit, WorkerCount, Ws,
 };
 
 /// Everything that can be set.
@@ -276,6 +277,18 @@ pub struct LogOptions {
     pub error_logfile: Option<LogFile>,
     /// Whether the log is coloured; none to colour it on a terminal only.
     pub use_colors: Option<bool>,
+    /// What the lines of both logs look like.
+    pub format: LogFormat,
+    /// What the lines about requests look like instead.
+    pub access_logformat: Option<AccessFormat>,
+    /// Paths without a line, as globs.
+    pub access_log_exclude: Vec<String>,
+    /// How long a request may take without a warning.
+    pub slow_request_warning: Option<Duration>,
+    /// Whether what the workers log goes through Python's `logging`.
+    pub python: bool,
+    /// How that is configured; none to leave it to the application.
+    pub config: Option<LogConfig>,
 }
 
 impl Default for LogOptions {
@@ -286,6 +299,12 @@ impl Default for LogOptions {
             access_logfile: None,
             error_logfile: None,
             use_colors: None,
+            format: LogFormat::Text,
+            access_logformat: None,
+            access_log_exclude: Vec::new(),
+            slow_request_warning: None,
+            python: false,
+            config: None,
         }
     }
 }

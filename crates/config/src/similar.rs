@@ -18,7 +18,10 @@ pub(crate) fn nearest_own(
 }
 
 /// The known name nearest to `name`, if one is near. Dashes and underscores are the same.
-fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+pub(crate) fn nearest(
+    name: &str,
+    known: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
     let name = name.replace('-', "_");
     known
         .map(|known| (strsim::jaro(&name, &known.replace('-', "_")), known))

@@ -6,14 +6,15 @@
 
 use std::time::Duration;
 
+use crate::access_format;
 use crate::compatibility::OTHERS;
 use crate::completions::SHELLS;
 use crate::draft::StreamShutdown;
 use crate::proxies::{ForwardedField, ProxyProtocol, TrustedPeer};
 use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    Account, ByteSize, HttpVersions, Interface, Lifespan, LogFile, LogLevel, MemoryLimit,
-    ParseError, Ws, parse_fd, parse_host, parse_port, unix_path,
+    Account, ByteSize, HttpVersions, Interface, Lifespan, LogConfig, LogFile, LogFormat, LogLevel,
+    MemoryLimit, ParseError, Ws, parse_fd, parse_host, parse_port, unix_path,
 };
 use crate::{tls, values};
 
@@ -934,6 +935,82 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "log_format",
+        words: LogFormat::WORDS,
+        placeholder: "WORD",
+        default: "text",
+        group: Group::Logging,
+        help: "what a line of both logs looks like: text, json",
+        doc: "`json` is an object a line. The fields of both are in the [reference of the logs](logs.md).",
+        read: |draft, text| store(&mut draft.config.log.format, text.parse::<LogFormat>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "access_logformat",
+        aliases: &["access_log_fmt"],
+        kind: Kind::Text,
+        placeholder: "FORMAT",
+        group: Group::Logging,
+        help: "the same for a line about a request, such as %(h)s %(r)s",
+        doc: "With gunicorn's atoms, and hypercorn's and granian's: they are in the [reference of the logs](logs.md#own-format).",
+        read: |draft, text| {
+            store_some(&mut draft.config.log.access_logformat, access_format::parse(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "access_log_exclude",
+        kind: Kind::List(&[',', ' ', '\n']),
+        placeholder: "GLOB",
+        group: Group::Logging,
+        help: "paths without a line, such as /health*; may be repeated",
+        doc: "`*` is any text, `?` any character. The path is compared as the client sent it, without the query.",
+        read: |draft, text| {
+            draft.config.log.access_log_exclude.push(values::path_glob(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "slow_request_warning",
+        placeholder: "TIME",
+        default: "none",
+        group: Group::Logging,
+        help: "warn of a request that takes this long",
+        doc: "Once it is over, and not of event streams. `0` or `none` for never.",
+        read: |draft, text| {
+            store(&mut draft.config.log.slow_request_warning, duration_or_none(text))
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "log_python",
+        kind: Kind::Switch,
+        default: "false",
+        group: Group::Logging,
+        help: "log through Python's logging",
+        doc: "What a worker logs goes to the loggers `rsgi.error` and `rsgi.access`. The application configures them, or nobody does, and \
+              then they write what uvicorn would. The supervisor's own lines stay where they are.",
+        read: |draft, text| store(&mut draft.config.log.python, values::switch(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "log_config",
+        aliases: &["log_config_json"],
+        kind: Kind::Text,
+        placeholder: "FILE",
+        group: Group::Logging,
+        help: "the same, configured by an INI, JSON, YAML or TOML file",
+        doc: "As its name ends: `.json`, `.yaml` or `.yml` (PyYAML has to be there), `.toml`; anything else is INI. A JSON object can be \
+              given in place of the file, and in Python a `dict`. `none`, or `None`, is the same as `--log-python`.",
+        read: |draft, text| {
+            draft.config.log.config = LogConfig::parse(text)?;
+            draft.config.log.python = true;
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
         name: "use_colors",
         env: &[
             Variable { name: "NO_COLOR", means: Some("false") },
@@ -1109,6 +1186,9 @@ mod tests {
             "ssl_ciphers",
             "ssl_ca_certs",
             "ssl_crl",
+            "access_logformat",
+            "access_log_exclude",
+            "log_config",
             "config",
             "env_file",
             "env",

@@ -391,6 +391,59 @@ impl LogFile {
     }
 }
 
+/// A configuration of Python's `logging`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogConfig {
+    /// A file: INI, JSON, YAML or TOML, as its name says.
+    File(PathBuf),
+    /// The text of a JSON object.
+    Json(String),
+}
+
+impl LogConfig {
+    /// Reads the path of a file or a JSON object; nothing for `none`.
+    pub(crate) fn parse(text: &str) -> Result<Option<Self>, ParseError> {
+        // hypercorn's prefixes: the name of the file says the same
+        let path = ["json:", "toml:"].iter().find_map(|prefix| text.strip_prefix(prefix));
+        match path.unwrap_or(text) {
+            "" => Err(ParseError::new("a file for Python's logging, or a JSON object")),
+            path if path.contains('\0') => Err(ParseError::new("the path of a file")),
+            object if object.starts_with('{') => Ok(Some(Self::Json(object.to_owned()))),
+            path if path.eq_ignore_ascii_case("none") => Ok(None),
+            path => Ok(Some(Self::File(PathBuf::from(path)))),
+        }
+    }
+}
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// uvicorn's wording.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// The words for them.
+    pub(crate) const WORDS: &'static [&'static str] = &["text", "json"];
+}
+
+impl FromStr for LogFormat {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.to_ascii_lowercase().as_str() {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(one_of(Self::WORDS)),
+        }
+    }
+}
+
 /// How much the server says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -193,6 +193,14 @@ pub(crate) fn assignment(text: &str) -> Result<(OsString, OsString), ParseError>
     Ok((name.into(), value.into()))
 }
 
+/// A pattern for the path of a request.
+pub(crate) fn path_glob(text: &str) -> Result<String, ParseError> {
+    if text.starts_with(['/', '*', '?']) && !text.contains(char::is_whitespace) {
+        return Ok(text.to_owned());
+    }
+    Err(ParseError::new("a path with `*` for any text in it, such as `/health*`"))
+}
+
 /// A directory, which need not be there.
 pub(crate) fn directory(text: &str) -> Result<PathBuf, ParseError> {
     if text.is_empty() || text.contains('\0') {

@@ -12,13 +12,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use rsgi_protocol::http::Target;
 use rsgi_protocol::http::cycle::{MessageError, More, ResponseCycle, Trailers};
 use rsgi_protocol::http::fields::FieldBlock;
 use rsgi_protocol::http::response::ResponseHead;
@@ -77,45 +75,6 @@ pub enum Outcome {
     Returned,
     /// It raised (and that has been logged), or was cancelled.
     Failed,
-}
-
-/// What a request is, for logs and for whoever asks what a worker is doing.
-#[derive(Debug, Clone)]
-pub struct RequestLine {
-    /// The method.
-    pub method: Box<str>,
-    /// The target as the client sent it, without a query's separator where there is no query.
-    pub target: Box<str>,
-    /// `1.0`, `1.1` or `2`; empty for a WebSocket.
-    pub http_version: &'static str,
-    /// Who sent it, where that is not the one who has connected.
-    pub client: Option<(IpAddr, u16)>,
-}
-
-impl RequestLine {
-    /// The line of a request that asks for a WebSocket, in uvicorn's wording.
-    pub(crate) fn of_websocket(self) -> Self {
-        Self { method: "WebSocket".into(), http_version: "", ..self }
-    }
-
-    /// Whether the request asks for a WebSocket.
-    pub(crate) fn is_websocket(&self) -> bool {
-        self.http_version.is_empty()
-    }
-
-    pub(crate) fn new(method: &str, target: &Target<'_>, http_version: &'static str) -> Self {
-        let mut text = String::from_utf8_lossy(target.path).into_owned();
-        if !target.query.is_empty() {
-            text.push('?');
-            text.push_str(&String::from_utf8_lossy(target.query));
-        }
-        Self { method: method.into(), target: text.into_boxed_str(), http_version, client: None }
-    }
-
-    /// The line of a request of this client, if a proxy names one.
-    pub(crate) fn of_client(self, client: Option<(IpAddr, u16)>) -> Self {
-        Self { client, ..self }
-    }
 }
 
 /// One request and its response.

@@ -17,6 +17,7 @@ mod forwarding;
 mod http1;
 mod http2;
 mod live;
+mod log_output;
 mod metered;
 mod opening;
 mod proxy_protocol;
@@ -28,11 +29,15 @@ mod transport;
 mod websocket;
 
 pub use accept::{Listener, Opening, accept_connections, open, serve};
-pub use access_log::AccessLog;
+pub use access_log::{
+    AccessLog, AccessLogOptions, AccessRecord, Atom, Conversion, Format, Number, Output, Pattern,
+    PatternPart, Records, TextStyle, access_file, access_stream,
+};
 pub use deadline::Deadline;
-pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, RequestLine, SendError};
+pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, SendError};
 pub use file::{FileError, FileSource, OpenFile, send_file};
 pub use live::{LiveRequest, LiveRequests};
+pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escaped};
 pub use proxy_protocol::ProxyProtocol;
 pub use redirect::Redirect;
 pub use service::{

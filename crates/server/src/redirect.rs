@@ -90,6 +90,7 @@ mod tests {
             form: if path == "*" { TargetForm::Asterisk } else { TargetForm::Origin },
         };
         let request = Request {
+            id: None,
             method: "GET",
             target,
             version: Version::Http11,

@@ -16,10 +16,10 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::access_log::{AccessLog, Record};
+use crate::access_log::{AccessLog, Ended, Entry as LogEntry};
 use crate::admission::{Admission, Ticket, Verdict};
 use crate::date::DateLine;
-use crate::exchange::{Exchange, Outcome, RequestLine};
+use crate::exchange::{Exchange, Outcome};
 use crate::live::{LiveKey, LiveRequests};
 use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
@@ -106,6 +106,8 @@ pub struct Request<'a> {
     pub accepts_trailers: bool,
     /// What a trusted proxy says about it. The host is in `fields` already.
     pub forwarded: Option<&'a Forwarded<'a>>,
+    /// What the logs call it, if they call it something.
+    pub id: Option<&'a str>,
 }
 
 /// What is told to the outside about a worker's load. All methods are on the request path: a few
@@ -369,15 +371,10 @@ impl<A: App> Service<A> {
         self.access_log.flush();
     }
 
-    /// Writes an access line, if a response was sent and lines are wanted.
-    pub(crate) fn log_access(
-        &self,
-        peer: &ConnectionInfo,
-        request: Option<&RequestLine>,
-        status: u16,
-    ) {
-        if let Some(request) = request.filter(|_| status != 0) {
-            self.access_log.write(&Record { peer, request, status });
+    /// Logs a request that is over, if somebody wants to hear of it.
+    pub(crate) fn log_access(&self, peer: &ConnectionInfo, entry: Option<&LogEntry>, ended: Ended) {
+        if let Some(entry) = entry {
+            self.access_log.leave(peer, entry, ended);
         }
     }
 

@@ -76,11 +76,12 @@ pub(crate) struct Head {
     fields: Vec<(Box<str>, Box<[u8]>)>,
     accepts_trailers: bool,
     forwarded: Option<Said>,
+    id: Option<Box<str>>,
 }
 
 impl Head {
     pub(crate) fn copy(request: &Request<'_>) -> Self {
-        let Request { method, target, version, fields, accepts_trailers, forwarded } = *request;
+        let Request { method, target, version, fields, accepts_trailers, forwarded, id } = *request;
         Self {
             method: method.into(),
             path: target.path.into(),
@@ -90,6 +91,7 @@ impl Head {
             fields: fields.iter().map(|field| (field.name.into(), field.value.into())).collect(),
             accepts_trailers,
             forwarded: forwarded.map(Said::copy),
+            id: id.map(Into::into),
         }
     }
 
@@ -105,6 +107,7 @@ impl Head {
             fields: &fields,
             accepts_trailers: self.accepts_trailers,
             forwarded: forwarded.as_ref(),
+            id: self.id.as_deref(),
         })
     }
 }

@@ -82,7 +82,7 @@ fn problems_of_all_sources_are_reported_together_with_their_places() {
         "rsgi.toml:5: unknown setting `timeout-keep-alive`; did you mean timeout_keep_alive?",
         "rsgi.toml:6 workers: expected a list of texts, got `[integer]`",
         "rsgi.toml:8 limit_max_requests: already set by rsgi.toml:7 max_requests",
-        "rsgi.toml:9: unknown setting `config`",
+        "rsgi.toml:9: unknown setting `config`; did you mean log_config?",
         "unknown option `--hsot`; did you mean --host?",
         "variables:2: expected `NAME=value`, with quotes around a value that has spaces",
     ];

@@ -17,9 +17,10 @@ use tokio::time::Instant;
 
 use super::write_queue::WriteQueue;
 use super::{Close, DISCARD_LIMIT};
+use crate::access_log::{Ended, Entry, Subject};
 use crate::admission::{Ticket, Verdict};
 use crate::deadline::Clock;
-use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd, RequestLine};
+use crate::exchange::{Exchange, Outcome, Outlet, Output, OutputEnd};
 use crate::forwarding::{client_of, with_host};
 use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service, Turn};
@@ -37,7 +38,8 @@ pub(super) struct Active {
     response: Response,
     status: u16,
     started: Instant,
-    line: Option<RequestLine>,
+    sent: u64,
+    entry: Option<Box<Entry>>,
     live: LiveKey,
     registration: Registration,
     upgrade: Option<Box<Upgrade>>,
@@ -97,8 +99,8 @@ enum Registration {
 pub(super) enum Refusal {
     /// It breaks the rules.
     Invalid(RequestError),
-    /// The concurrency limit is reached; the line is for the access log.
-    Busy(Option<RequestLine>),
+    /// The concurrency limit is reached; the entry is for the access log.
+    Busy(Option<Box<Entry>>),
     /// It is, and the request waits for its turn.
     Queued(Ticket),
 }
@@ -146,7 +148,7 @@ impl Active {
         match service.admit(turn) {
             Verdict::Admitted => {}
             Verdict::Wait(ticket) => return Err(Refusal::Queued(ticket)),
-            Verdict::Busy => return Err(Refusal::Busy(logged_line(service, head, forwarded))),
+            Verdict::Busy => return Err(Refusal::Busy(entry(service, head, forwarded))),
         }
         let exchange = Exchange::new(method == Method::Head, is_read);
         let upgrade = handshake.zip(options.websocket.as_ref()).map(|(mut handshake, options)| {
@@ -169,9 +171,10 @@ impl Active {
             status: 0,
             started: now,
             live: service.live_requests().enter(head.method, head.target.path, now),
-            line: logged_line(service, head, forwarded).map(|line| match upgrade {
-                Some(_) => line.of_websocket(),
-                None => line,
+            sent: 0,
+            entry: entry(service, head, forwarded).map(|entry| match upgrade {
+                Some(_) => entry.of_websocket(),
+                None => entry,
             }),
             registration: Registration::None,
             exchange,
@@ -205,6 +208,7 @@ impl Active {
             fields: if replaced.is_empty() { head.fields } else { &replaced },
             accepts_trailers: head.accepts_trailers && head.version == Version::Http11,
             forwarded,
+            id: self.entry.as_deref().and_then(Entry::request_id),
         };
         match (peer.redirect_of(forwarded), &self.upgrade) {
             (Some(redirect), _) => redirect.answer(&request, &self.exchange),
@@ -249,6 +253,7 @@ impl Active {
             Response::Waiting | Response::Complete => ResponseFraming::Nothing,
         };
         for chunk in output.chunks {
+            self.sent += chunk.len() as u64;
             if framing == ResponseFraming::Chunked {
                 write.append(|out| encode_chunk_size(out, chunk.len()));
                 write.push(chunk);
@@ -313,6 +318,9 @@ impl Active {
         write.append(|out| {
             head.encode_http1(out, self.version, framing, self.persistence, fields);
         });
+        if let Some(entry) = &mut self.entry {
+            service.access_log().respond(entry, head, fields);
+        }
         self.status = head.status();
         self.response = Response::Started(framing);
     }
@@ -375,6 +383,9 @@ impl Active {
             }
             if is_last {
                 self.content = Content::Read;
+                if let Some(entry) = &mut self.entry {
+                    entry.received();
+                }
             }
             if self.response != Response::Complete && (is_last || !data.is_empty()) {
                 self.exchange.feed(data.freeze(), is_last);
@@ -419,7 +430,9 @@ impl Active {
         }
         service.live_requests().leave(self.live);
         service.request_finished(self.status, self.started, now);
-        service.log_access(peer, self.line.as_ref(), self.status);
+        let (status, bytes, started) = (self.status, self.sent, self.started);
+        let ended = Ended { status, bytes, started, now };
+        service.log_access(peer, self.entry.as_deref(), ended);
     }
 
     /// The application has accepted: ends the exchange, and hands over what follows it.
@@ -436,7 +449,7 @@ impl Active {
 
     /// Whether lines are logged about this request.
     pub(super) fn is_logged(&self) -> bool {
-        self.line.is_some()
+        self.entry.as_deref().is_some_and(Entry::is_listed)
     }
 
     /// What the log says about an application that ended too early. Exceptions have been logged by
@@ -528,12 +541,17 @@ impl Active {
     }
 }
 
-/// What the access log says about a request, if there is one.
-fn logged_line<A: App>(
+/// What the logs will want to know of a request.
+fn entry<A: App>(
     service: &Service<A>,
     head: &RequestHead<'_, '_>,
     forwarded: Option<&Forwarded<'_>>,
-) -> Option<RequestLine> {
-    let line = || RequestLine::new(head.method, &head.target, head.version.as_str());
-    service.access_log().is_on().then(|| line().of_client(client_of(forwarded)))
+) -> Option<Box<Entry>> {
+    service.access_log().enter(&Subject {
+        method: head.method,
+        target: &head.target,
+        http_version: head.version.as_str(),
+        fields: head.fields,
+        client: client_of(forwarded),
+    })
 }

@@ -41,6 +41,7 @@ pub(crate) use self::task::ConnectionTask;
 use self::active::{Active, Applied, Refusal};
 use self::closing::{Close, Closing};
 use self::write_queue::WriteQueue;
+use crate::access_log::Ended;
 use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
 use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service, Turn, Versions};
@@ -94,7 +95,6 @@ struct Connection<T, A: App> {
     is_registered: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a box is an allocation for each request")]
 enum Phase {
     Head,
     /// A whole head is at the start of what was read, and waits for its turn.
@@ -294,8 +294,9 @@ impl<T: Transport, A: App> Connection<T, A> {
                 self.queue(ticket, now);
                 return 0;
             }
-            Ok(Err((Refusal::Busy(line), is_head))) => {
-                self.service().log_access(&self.peer, line.as_ref(), 503);
+            Ok(Err((Refusal::Busy(entry), is_head))) => {
+                let ended = Ended::at_once(503, clock.now());
+                self.service().log_access(&self.peer, entry.as_deref(), ended);
                 self.service().request_turned_away();
                 let text = if is_head { "" } else { "Service Unavailable" };
                 self.answer(503, text, Version::Http11, clock);

@@ -33,9 +33,9 @@ pub(crate) use self::agreed::Http2Connection;
 use self::answer::answer;
 use self::queued::Queued;
 use self::stream::{Abandoned, Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask};
+use crate::access_log::{Ended, Entry, Subject};
 use crate::admission::Verdict;
 use crate::deadline::Deadline;
-use crate::exchange::RequestLine;
 use crate::forwarding::{client_of, with_host};
 use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service, Turn};
 use crate::transport::{Progress, Rewound, Transport};
@@ -252,12 +252,16 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         let forwarding = self.peer.forwarding.as_deref();
         let forwarded = forwarding.and_then(|it| it.read(&read.fields));
         let forwarded = forwarded.as_ref();
-        let line = || RequestLine::new(pseudo.method, &read.target, "2");
-        let is_logged = service.access_log().is_on();
-        let line = is_logged.then(|| {
-            let line = line().of_client(client_of(forwarded));
-            if read.is_websocket { line.of_websocket() } else { line }
-        });
+        let entry = || {
+            let entry = service.access_log().enter(&Subject {
+                method: pseudo.method,
+                target: &read.target,
+                http_version: "2",
+                fields: &read.fields,
+                client: client_of(forwarded),
+            });
+            if read.is_websocket { entry.map(Entry::of_websocket) } else { entry }
+        };
         match service.admit(&turn) {
             Verdict::Admitted => turn.begin(),
             Verdict::Wait(ticket) => {
@@ -267,7 +271,8 @@ impl<T: Transport, A: App> Http2Task<T, A> {
                 return None;
             }
             Verdict::Busy => {
-                service.log_access(&self.peer, line.as_ref(), 503);
+                let ended = Ended::at_once(503, now);
+                service.log_access(&self.peer, entry().as_deref(), ended);
                 service.request_turned_away();
                 answer(&mut respond, service, 503, "Service Unavailable", is_head);
                 return None;
@@ -292,7 +297,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             },
             respond,
             is_head,
-            line,
+            entry: entry(),
             live: service.live_requests().enter(pseudo.method, read.target.path, now),
             now,
         });
@@ -305,6 +310,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             fields: replaced.as_ref().unwrap_or(&read.fields),
             accepts_trailers: true,
             forwarded,
+            id: task.entry().and_then(Entry::request_id),
         };
         match (self.peer.redirect_of(forwarded), task.websocket()) {
             (Some(redirect), _) => redirect.answer(&request, task.exchange()),

@@ -21,8 +21,9 @@ use tokio::time::Instant;
 
 use super::answer::{answer, append};
 use super::tunnel::{Asked, Tunnel};
+use crate::access_log::{Ended, Entry};
 use crate::deadline::Deadline;
-use crate::exchange::{Exchange, HIGH_WATER, NoOutlet, Outcome, Output, OutputEnd, RequestLine};
+use crate::exchange::{Exchange, HIGH_WATER, NoOutlet, Outcome, Output, OutputEnd};
 use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Service};
 use crate::websocket::{Log, WebSocket};
@@ -48,7 +49,7 @@ pub(super) struct Admitted<A: App> {
     /// If the request asks for a WebSocket; then it has no content.
     pub(super) asked: Option<(RecvStream, Option<Agreement>)>,
     pub(super) is_head: bool,
-    pub(super) line: Option<RequestLine>,
+    pub(super) entry: Option<Box<Entry>>,
     pub(super) live: LiveKey,
     pub(super) now: Instant,
 }
@@ -78,7 +79,8 @@ pub(super) struct StreamTask<A: App> {
     is_head: bool,
     status: u16,
     started: Instant,
-    line: Option<RequestLine>,
+    sent: u64,
+    entry: Option<Box<Entry>>,
     live: LiveKey,
     stall: Deadline,
     /// Until when there has to be progress, as long as the application has not sent everything.
@@ -132,7 +134,7 @@ impl<A: App> StreamTask<A> {
             respond,
             asked,
             is_head,
-            line,
+            entry,
             live,
             now,
         } = admitted;
@@ -163,7 +165,8 @@ impl<A: App> StreamTask<A> {
             is_head,
             status: 0,
             started: now,
-            line,
+            sent: 0,
+            entry,
             live,
             stall: Deadline::default(),
             silence,
@@ -173,6 +176,10 @@ impl<A: App> StreamTask<A> {
 
     pub(super) fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
+    }
+
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.entry.as_deref()
     }
 
     /// What the application is called with, if it is for a WebSocket.
@@ -305,7 +312,8 @@ impl<A: App> StreamTask<A> {
             fields.insert(http::header::SEC_WEBSOCKET_EXTENSIONS, value);
         }
         let sent = self.respond.send_response(response, false);
-        let log = if self.line.is_some() { Log::Lines } else { Log::Nothing };
+        let log =
+            if self.entry().is_some_and(Entry::is_listed) { Log::Lines } else { Log::Nothing };
         let Ok(send) = sent else {
             self.socket = Socket::Asked(asked);
             return Err(Lost);
@@ -386,6 +394,9 @@ impl<A: App> StreamTask<A> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or_default();
         append(response.headers_mut(), head.all_fields(fields));
+        if let Some(entry) = &mut self.entry {
+            self.service.access_log().respond(entry, head, fields);
+        }
         if let ResponseFraming::Length(length) = head.framing(Version::Http2, self.is_head, whole) {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
         }
@@ -429,6 +440,7 @@ impl<A: App> StreamTask<A> {
             }
             let piece = chunk.split_to(room);
             self.queued -= piece.len();
+            self.sent += piece.len() as u64;
             if !chunk.is_empty() {
                 self.queue.push_front(chunk);
             }
@@ -479,6 +491,9 @@ impl<A: App> StreamTask<A> {
                     self.exchange.feed(data, is_last);
                     if is_last {
                         self.content = None;
+                        if let Some(entry) = &mut self.entry {
+                            entry.received();
+                        }
                     }
                     moved = true;
                 }
@@ -575,7 +590,9 @@ impl<A: App> StreamTask<A> {
         let now = Instant::now();
         self.service.live_requests().leave(self.live);
         self.service.request_finished(self.status, self.started, now);
-        self.service.log_access(&self.peer, self.line.as_ref(), self.status);
+        let (status, bytes, started) = (self.status, self.sent, self.started);
+        let ended = Ended { status, bytes, started, now };
+        self.service.log_access(&self.peer, self.entry.as_deref(), ended);
     }
 }
 

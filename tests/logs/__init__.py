@@ -1,0 +1,1 @@
+"""What is logged, in which form, and what happens if nobody reads it."""

@@ -3,8 +3,9 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -31,8 +32,9 @@ pub(crate) struct Mailbox {
     bell: OwnedFd,
     /// The address of the event loop, to be compared only.
     event_loop: usize,
-    /// Where the connections are driven.
-    runtime: OnceLock<Handle>,
+    /// Where the connections are driven, while they are. Not longer: it leads back here by way of the
+    /// runtime's hooks.
+    runtime: Mutex<Option<Handle>>,
 }
 
 impl fmt::Debug for Mailbox {
@@ -48,7 +50,7 @@ impl Mailbox {
 
     fn of(event_loop: usize) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { letters: Mutex::default(), bell, event_loop, runtime: OnceLock::new() })
+        Ok(Self { letters: Mutex::default(), bell, event_loop, runtime: Mutex::default() })
     }
 
     /// Whether it is that loop's.
@@ -56,13 +58,18 @@ impl Mailbox {
         self.event_loop == event_loop.as_ptr().addr()
     }
 
-    /// Says where the connections are driven.
-    pub(super) fn set_runtime(&self, runtime: Handle) {
-        self.runtime.get_or_init(|| runtime);
+    /// Says where the connections are driven; `None` for nowhere any more.
+    pub(super) fn set_runtime(&self, runtime: Option<Handle>) {
+        let before = mem::replace(&mut *self.lock_runtime(), runtime);
+        drop(before);
     }
 
     pub(super) fn runtime(&self) -> Option<Handle> {
-        self.runtime.get().cloned()
+        self.lock_runtime().clone()
+    }
+
+    fn lock_runtime(&self) -> MutexGuard<'_, Option<Handle>> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The descriptor to watch.
@@ -98,7 +105,7 @@ impl Mailbox {
         if let Err(error) = rustix::io::read(&self.bell, &mut count) {
             log::debug!("nobody has rung: {error}");
         }
-        std::mem::take(&mut *self.lock())
+        mem::take(&mut *self.lock())
     }
 
     /// Puts letters back that come before all others.

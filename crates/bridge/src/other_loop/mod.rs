@@ -145,12 +145,15 @@ impl Beside {
             .on_thread_park(move || parking.before_park())
             .on_thread_unpark(move || waking.after_park())
             .build()?;
-        event_loop.mailbox.set_runtime(runtime.handle().clone());
+        let mailbox = Arc::clone(&event_loop.mailbox);
+        mailbox.set_runtime(Some(runtime.handle().clone()));
         let thread = thread::Builder::new().name("rsgi-io".to_owned()).spawn(move || {
             // As a task, so that a panic ends it and not the thread.
             if let Err(error) = runtime.block_on(async { tokio::spawn(life).await }) {
                 log::error!("the server has ended: {error}");
             }
+            mailbox.set_runtime(None);
+            drop(mailbox);
             drop(runtime);
             after();
         })?;

@@ -25,6 +25,10 @@ def main(passed: str) -> int:
     worker = Worker.inherited(passed)
     if worker.logging is not None and not configure_logging(worker):
         return worker.exit_status
+    if worker.reload:
+        from rsgi._bytecode import keep_fresh_sources_uncached
+
+        keep_fresh_sources_uncached()
     try:
         run_function(worker.on_start or "", worker.app_dir)
     except ApplicationError as error:

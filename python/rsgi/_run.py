@@ -15,19 +15,22 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
 
     `app` is an ASGI application, or an import string such as `"main:app"`. `settings` are the
     command's options with underscores: `host="0.0.0.0"`, `port=8000`, `workers=4`. With an import
-    string and several workers, a supervisor starts a process for each; otherwise the application
-    runs in this process and this thread.
+    string and several workers, or `reload=True`, a supervisor starts a process for each; otherwise
+    the application runs in this process and this thread.
 
     Raises `ValueError` or `TypeError` for settings that are wrong, and `SystemExit` with the
     command's exit status if serving failed.
     """
     several = asks_for_several(settings.get("workers"))
-    if isinstance(app, str) and several:
+    reloads = asks_for_reload(settings)
+    if isinstance(app, str) and (several or reloads):
         from rsgi._logging import passable
 
-        status = supervise_keywords({"app": app, **passable(settings)}, worker_command())
+        status = _supervise({"app": app, **passable(settings)})
     elif several:
         raise ValueError('several workers need an import string: rsgi.run("module:app", workers=2)')
+    elif reloads:
+        raise ValueError('reload needs an import string: rsgi.run("module:app", reload=True)')
     else:
         status = _run_here(app, settings)
     if status:
@@ -39,6 +42,29 @@ def asks_for_several(workers: Any) -> bool:
     if isinstance(workers, str) and workers.lower() == "auto":
         return True
     return int(workers or 1) > 1
+
+
+def asks_for_reload(settings: dict[str, Any]) -> bool:
+    """Whether changed files are to restart the application."""
+    switch = settings.get("reload")
+    if isinstance(switch, str):
+        return switch.lower() in {"true", "t", "yes", "y", "on", "1"}
+    return bool(switch)
+
+
+def _supervise(settings: dict[str, Any]) -> int:
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        return supervise_keywords(settings, worker_command())
+    # As in the command: Python's own handler would raise KeyboardInterrupt after everything has
+    # been stopped in order.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return supervise_keywords(settings, worker_command())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:

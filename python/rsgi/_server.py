@@ -14,7 +14,7 @@ from typing import Any
 from rsgi._event_loop import new_event_loop
 from rsgi._importer import ApplicationError, load, take
 from rsgi._native import Worker, check_keywords
-from rsgi._run import asks_for_several
+from rsgi._run import asks_for_reload, asks_for_several
 from rsgi._serving import take_reopening
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -36,6 +36,10 @@ class Config:
             )
         if settings.get("on_start"):
             raise ValueError("on_start is for rsgi.run() and the command: call the function first")
+        if asks_for_reload(settings):
+            raise ValueError(
+                'a program cannot restart itself; use rsgi.run("module:app", reload=True)'
+            )
         self._app = app
         self._settings = dict(settings)
 

@@ -45,6 +45,14 @@ def main() -> int:
 
     if worker.logging is not None and not configure_logging(worker):
         return worker.exit_status
+    if worker.stand_in is not None:
+        from rsgi._stand_in import StandIn
+
+        return serve(worker, StandIn(worker.stand_in), EXIT_GRACE)
+    if worker.reload:
+        from rsgi._bytecode import keep_fresh_sources_uncached
+
+        keep_fresh_sources_uncached()
     try:
         application = load(worker)
     except ApplicationError as error:

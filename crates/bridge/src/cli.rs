@@ -3,11 +3,14 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rsgi_config::{
-    Config, LoadError, Loaded, LogConfig, LogFile, Surroundings, load, process_environment,
+    Config, LoadError, Loaded, LogConfig, LogFile, ReloadOptions, Surroundings, load,
+    process_environment,
 };
 use rsgi_supervisor::{
     BindError, Hooks, Identity, Listener, MEMORY_INTERVAL, PidFile, ServiceManager,
@@ -16,6 +19,9 @@ use rsgi_supervisor::{
 
 use crate::tls::{self, Keeper};
 use crate::{ask, keywords, logging, options as settings};
+
+/// With `--reload`: how long requests whose response has not begun may still take.
+const DEVELOPMENT_GRACE: Duration = Duration::from_secs(1);
 
 /// Run the command `rsgi` with these arguments (without its name). Returns the exit status.
 ///
@@ -88,6 +94,9 @@ fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
     {
         log::error!("cannot serve from `{}`: {error}", directory.display());
         return exit::STARTUP;
+    }
+    for notice in settle_for_development(&mut config) {
+        log::warn!("{notice}");
     }
     // As the first user of the process, who may be the only one to be allowed to.
     let keeper = match Keeper::new(&config) {
@@ -174,11 +183,41 @@ fn reload(
     for notice in notices {
         log::warn!("{notice}");
     }
+    settle_for_development(&mut config);
     let fixed = keep_fixed(first, &mut config);
     if !fixed.is_empty() {
         log::warn!("{} cannot change without a restart, and stays as it was", fixed.join(", "));
     }
     options(&config, launch.environment, command).map_err(|error| error.to_string())
+}
+
+/// In development nobody is waited for, and nothing is kept that has not been imported anew. Returns
+/// what to say about settings that come to nothing.
+fn settle_for_development(config: &mut Config) -> Vec<&'static str> {
+    let (reload, workers) = (&mut config.reload, &mut config.workers);
+    let mut notices = Vec::new();
+    if !reload.is_on {
+        let rest = ReloadOptions { poll: None, ..reload.clone() };
+        if rest != ReloadOptions::default() {
+            notices.push("--reload-dir, --reload-include, --reload-exclude and --reload-delay have no effect without --reload");
+        }
+        return notices;
+    }
+    if std::mem::take(&mut workers.preload) {
+        notices.push("--preload has no effect with --reload: changed code has to be imported by new processes");
+    }
+    workers.timeout_graceful_shutdown = workers.timeout_graceful_shutdown.min(DEVELOPMENT_GRACE);
+    workers.timeout_stream_shutdown = Some(Duration::ZERO);
+    workers.shutdown_delay = Duration::ZERO;
+    if reload.directories.is_empty() {
+        reload.directories.push(".".into());
+        let app_dir = PathBuf::from(&config.app.app_dir);
+        let is_elsewhere = app_dir.canonicalize().is_ok_and(|path| {
+            std::env::current_dir().is_ok_and(|current| !path.starts_with(current))
+        });
+        reload.directories.extend(Some(app_dir).filter(|_| is_elsewhere));
+    }
+    notices
 }
 
 /// Sets back what cannot change while the supervisor runs. Returns what that was.
@@ -201,6 +240,10 @@ fn keep_fixed(first: &Config, config: &mut Config) -> Vec<&'static str> {
         fixed.push("--preload");
     }
     now.preload = before.preload;
+    if config.reload != first.reload {
+        fixed.push("what is watched (--reload, --reload-...)");
+    }
+    config.reload = first.reload.clone();
     config.bind = first.bind.clone();
     if config.tls != first.tls {
         fixed.push("TLS (--ssl-..., --redirect-https)");
@@ -275,6 +318,7 @@ fn options(
         workers_max_rss: workers.workers_max_rss,
         memory_interval: MEMORY_INTERVAL,
         workers_lifetime: workers.workers_lifetime,
+        reload: Some(config.reload.clone()).filter(|reload| reload.is_on),
         hooks: Hooks::default(),
     })
 }
@@ -295,8 +339,9 @@ mod tests {
     #[test]
     fn what_cannot_change_is_named_and_set_back() {
         let first = config("m:a --port 1 --workers 2");
-        let table: [(&str, &[&str]); 6] = [
+        let table: [(&str, &[&str]); 7] = [
             ("m:a --port 1 --workers 3", &[]),
+            ("m:a --port 1 --reload", &["what is watched (--reload, --reload-...)"]),
             ("m:a --port 2", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
             ("m:a --port 1 --backlog 7", &["--backlog"]),
             ("m:a", &["where to listen (--host, --port, --bind, --uds, --fd)"]),
@@ -315,6 +360,33 @@ mod tests {
             assert_eq!(renewed.bind, first.bind, "{line}");
             assert_eq!(renewed.tls, first.tls, "{line}");
         }
+    }
+
+    #[test]
+    fn in_development_nobody_is_waited_for_and_nothing_is_preloaded() {
+        let mut production = config("m:a --preload --shutdown-delay 5");
+        let before = production.clone();
+        assert_eq!(settle_for_development(&mut production), [""; 0]);
+        assert_eq!(production, before);
+        let mut useless = config("m:a --reload-dir src");
+        assert_eq!(settle_for_development(&mut useless).len(), 1);
+
+        let mut development = config("m:a --reload --preload --shutdown-delay 5 --reload-dir src");
+        assert_eq!(settle_for_development(&mut development).len(), 1, "--preload");
+        let workers = &development.workers;
+        assert!(!workers.preload);
+        assert_eq!(workers.shutdown_delay, Duration::ZERO);
+        assert_eq!(workers.timeout_graceful_shutdown, DEVELOPMENT_GRACE);
+        assert_eq!(workers.timeout_stream_shutdown, Some(Duration::ZERO));
+        assert_eq!(development.reload.directories, [PathBuf::from("src")]);
+        let once = development.clone();
+        assert_eq!(settle_for_development(&mut development), [""; 0], "nothing is left to say");
+        assert_eq!(development, once);
+
+        let mut quick = config("m:a --reload --timeout-graceful-shutdown 0.2 --app-dir /");
+        settle_for_development(&mut quick);
+        assert_eq!(quick.workers.timeout_graceful_shutdown, Duration::from_millis(200));
+        assert_eq!(quick.reload.directories, [PathBuf::from("."), PathBuf::from("/")]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -15,11 +16,11 @@ use tokio::sync::Notify;
 
 use crate::app::PyApp;
 use crate::awaitable::{Awaitable, Done, Operation};
+use crate::errors;
 use crate::message::Message;
 use crate::other_loop::LoopHandle;
 use crate::scope::lifespan_scope;
 use crate::tasks::{End, OnEnd, Tasks};
-use crate::{errors, logging};
 
 /// The lifespan of one worker's application.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ struct State {
     startup: Option<StartupOutcome>,
     shutdown: Option<ShutdownOutcome>,
     is_over: bool,
+    /// The exception that was a failure.
+    raised: Option<Py<PyBaseException>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,7 @@ impl LifespanRun {
                     startup: None,
                     shutdown: None,
                     is_over: false,
+                    raised: None,
                 }),
                 changed: Notify::new(),
                 handle,
@@ -98,6 +102,11 @@ impl LifespanRun {
             Ok(())
         })?;
         Ok(self.channel.wait(|state| state.startup.clone()).await)
+    }
+
+    /// The exception that was a failure, once.
+    pub(crate) fn take_raised(&self) -> Option<Py<PyBaseException>> {
+        self.channel.lock().raised.take()
     }
 
     /// Ends an application that does not answer.
@@ -230,7 +239,7 @@ impl OnEnd for LifespanEnd {
         if let (Some(outcome), End::Raised(error)) = (&outcome, &end) {
             let error = error.value(py);
             if is_failure(outcome) {
-                logging::exception("Exception in 'lifespan' protocol", error, None);
+                state.raised = Some(error.clone().unbind());
             } else {
                 // Most applications that do not know lifespan raise on its scope type: their way of
                 // saying so.
@@ -252,7 +261,7 @@ fn is_failure(outcome: &LifespanOutcome) -> bool {
     )
 }
 
-/// What the log says about a failure, beside an exception that has been logged.
+/// What the log says about a failure, beside an exception.
 pub(crate) fn describe(failure: &LifespanFailure) -> Option<&str> {
     match failure {
         LifespanFailure::Reported(message) if message.is_empty() => None,

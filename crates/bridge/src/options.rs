@@ -48,6 +48,7 @@ pub(crate) fn server(config: &Config, application: Residence) -> Options {
         },
         extra_fields: extra.collect::<String>().into_bytes(),
         application,
+        is_hasty: config.reload.is_on,
     }
 }
 
@@ -109,8 +110,15 @@ fn websocket(config: &Config) -> Option<WebSocketOptions> {
         ping_interval: websocket.ws_ping_interval,
         ping_timeout: websocket.ws_ping_timeout,
         deflate: websocket.ws_per_message_deflate,
-        drain_grace: WEBSOCKET_GRACE.min(config.workers.timeout_graceful_shutdown / 2),
+        drain_grace: websocket_grace(config),
     })
+}
+
+fn websocket_grace(config: &Config) -> Duration {
+    if config.reload.is_on {
+        return Duration::ZERO;
+    }
+    WEBSOCKET_GRACE.min(config.workers.timeout_graceful_shutdown / 2)
 }
 
 /// The kernel's argument; it cuts off at `net.core.somaxconn` anyway.

@@ -124,6 +124,18 @@ impl Board {
         now
     }
 
+    /// Waits until no other worker is on its way out, or as long as `limit`.
+    pub(crate) async fn predecessors_gone(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        let is_leaving = |slot: usize| {
+            slot != self.slot && self.scoreboard.slot(slot).phase() == Phase::Draining
+        };
+        // Shared memory tells nobody that it has changed.
+        while (0..self.scoreboard.len()).any(is_leaving) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Waits until the worker has answered as many requests as it may; how many that are.
     pub(crate) async fn recycle_due(&self) -> u64 {
         self.recycle.due.notified().await;

@@ -26,7 +26,7 @@ use rsgi_server::{
     DrainPhase, Listener, Opening, ProxyProtocol, Residence, Service, accept_connections,
 };
 use rsgi_supervisor::{
-    Inherited, Order, Phase, Scoreboard, Version, WorkerControl, bind_all, exit,
+    Inherited, Order, Phase, STAND_IN, Scoreboard, Version, WorkerControl, bind_all, exit,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -46,6 +46,12 @@ use crate::{errors, keywords, logging, tls};
 
 /// How long cancelled tasks may take to clean up before their connections are cut.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
+/// In development: how long tasks without a connection may take to end by themselves.
+const COURTESY: Duration = Duration::from_millis(50);
+
+/// In development: how long a new worker waits for the old ones to end. They have a second.
+const PREDECESSOR_LIMIT: Duration = Duration::from_secs(3);
 
 /// The key of the worker's number in the lifespan's state.
 const WORKER_INDEX: &str = "rsgi.worker_index";
@@ -67,6 +73,8 @@ pub struct Worker {
     dumps: DumpRequests,
     /// Where connections are driven if the event loop is not rsgi's.
     beside: Mutex<Option<Beside>>,
+    /// Why the application cannot be served, and this worker is there in its place.
+    stand_in: Option<String>,
 }
 
 /// What a worker serves on.
@@ -157,6 +165,10 @@ impl Worker {
             log::warn!("{notice}");
         }
         let workers = &loaded.config.workers;
+        if loaded.config.reload.is_on {
+            let hint = "reload needs an import string: rsgi.run(\"module:app\", reload=True)";
+            return Err(PyValueError::new_err(hint));
+        }
         if workers.pid.is_some() || workers.user.is_some() || workers.group.is_some() {
             let hint = "pid, user and group are the supervisor's: use the command, or an import string and several workers";
             return Err(PyValueError::new_err(hint));
@@ -182,6 +194,7 @@ impl Worker {
             control: Control::new(None, 0),
             dumps: DumpRequests::listen_if_free(settings.py())?,
             beside: Mutex::default(),
+            stand_in: None,
         })
     }
 
@@ -213,6 +226,18 @@ impl Worker {
     #[getter]
     fn app_dir(&self) -> &str {
         &self.config.app.app_dir
+    }
+
+    /// Why the application does not start, if this worker is to say so in its place.
+    #[getter]
+    fn stand_in(&self) -> Option<&str> {
+        self.stand_in.as_deref()
+    }
+
+    /// Whether changed files restart the worker.
+    #[getter]
+    fn reload(&self) -> bool {
+        self.config.reload.is_on
     }
 
     /// What runs once before any worker, as `module:function`.
@@ -418,6 +443,7 @@ impl Worker {
             setup => setup?,
         };
         let broken = |error: serde_json::Error| PyRuntimeError::new_err(error.to_string());
+        let stand_in = setup.get(STAND_IN).and_then(|why| why.as_str()).map(str::to_owned);
         let tls = tls::State::from_setup(&setup).map_err(broken)?;
         let config: Config = serde_json::from_value(setup).map_err(broken)?;
         logging::install(&config.log, Some(index))?;
@@ -429,6 +455,7 @@ impl Worker {
             queue: OnceLock::new(),
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             dumps: DumpRequests::listen(),
+            stand_in,
             control: Control::new(Some(control), index),
             beside: Mutex::default(),
         }))
@@ -608,6 +635,10 @@ impl Run {
         if self.lifespan.is_on() {
             log::info!("Waiting for application startup.");
         }
+        if self.config.reload.is_on {
+            // What it holds, a port or a file, is free before it is wanted again.
+            self.board.predecessors_gone(PREDECESSOR_LIMIT).await;
+        }
         let state = Python::attach(|py| initial_state(py, self.control.index));
         let startup = async {
             let state = state?;
@@ -640,7 +671,8 @@ impl Run {
             }
             Ok(StartupOutcome::Unsupported) => {}
             Ok(StartupOutcome::Failed(failure)) => {
-                self.fail(describe(&failure));
+                let raised = self.exception();
+                self.fail(describe(&failure).or(raised.as_deref()));
                 return false;
             }
             Err(error) => {
@@ -654,8 +686,24 @@ impl Run {
         true
     }
 
+    /// Logs what the application's lifespan raised. In development it is the supervisor, and a
+    /// browser, that say it: then it is returned.
+    fn exception(&self) -> Option<String> {
+        let raised = self.lifespan.take_raised()?;
+        Python::attach(|py| {
+            let title = "Exception in 'lifespan' protocol";
+            let raised = raised.bind(py);
+            if self.config.reload.is_on {
+                return Some(format!("{title}\n{}", errors::format(raised)));
+            }
+            logging::exception(title, raised, None);
+            None
+        })
+    }
+
     fn fail(&self, message: Option<&str>) {
-        if let Some(message) = message {
+        // In development the supervisor says it, and a browser.
+        if let Some(message) = message.filter(|_| !self.config.reload.is_on) {
             log::error!("{message}");
         }
         let last = "Application startup failed. Exiting.";
@@ -770,7 +818,11 @@ impl Run {
         }
         let emptied = async {
             self.service.emptied().await;
-            if self.service.app.tasks.count() > 0 {
+            if self.config.reload.is_on {
+                // Nobody waits for what they still do.
+                let _ = timeout(COURTESY, self.service.app.tasks.emptied()).await;
+                Python::attach(|py| self.service.app.tasks.cancel_all(py));
+            } else if self.service.app.tasks.count() > 0 {
                 log::info!("Waiting for background tasks to complete. (CTRL+C to force quit)");
             }
             self.service.app.tasks.emptied().await;
@@ -826,7 +878,8 @@ impl Run {
         };
         match outcome {
             Some(ShutdownOutcome::Failed(failure)) => {
-                if let Some(message) = describe(&failure) {
+                let raised = self.exception();
+                if let Some(message) = describe(&failure).or(raised.as_deref()) {
                     log::error!("{message}");
                 }
                 log::error!("Application shutdown failed. Exiting.");

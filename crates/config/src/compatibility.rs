@@ -14,7 +14,6 @@ const GRAMMAR: &str = "requests are judged by RFC 9112";
 const HTTP2: &str = "HTTP/2 is spoken unless `--http 1` forbids it, and has no other setting";
 const ONE_CLASS: &str = "there is one kind of worker";
 const NO_THREADS: &str = "there is one event loop per worker and no thread count; use --workers";
-const NO_RELOAD: &str = "source files are not watched; SIGHUP replaces the workers";
 const NO_STATSD: &str = "rsgi sends nothing to StatsD";
 const NO_METRICS: &str = "no metrics are served under this name";
 const NO_SYSLOG: &str = "the log goes to standard error; its reader passes it on";
@@ -156,22 +155,26 @@ pub(crate) static OTHERS: &[Setting] = &[
     ignored("paste_global", "NAME=VALUE", "PasteDeploy is not used"),
     ignored("no_factory", "", "that is the default"),
     // Reloading
-    ignored("reload", "", NO_RELOAD),
-    ignored("no_reload", "", NO_RELOAD),
+    ignored("reload_tick", "MS", "use --reload-delay, in seconds"),
     Setting {
-        aliases: &["reload_dirs", "reload_paths"],
-        ..ignored("reload_dir", "DIR", NO_RELOAD)
+        name: "reload_engine",
+        placeholder: "WORD",
+        words: &["auto", "poll", "inotify"],
+        help: "`poll` is `--reload-poll`, `inotify` is `--no-reload-poll`",
+        read: |draft, text| {
+            values::choice(text, &["auto", "poll", "inotify"])?;
+            draft.config.reload.poll = match text.to_ascii_lowercase().as_str() {
+                "poll" => Some(true),
+                "inotify" => Some(false),
+                _ => None,
+            };
+            Ok(())
+        },
+        ..Setting::ROW
     },
-    Setting { aliases: &["reload_includes"], ..ignored("reload_include", "GLOB", NO_RELOAD) },
-    Setting { aliases: &["reload_excludes"], ..ignored("reload_exclude", "GLOB", NO_RELOAD) },
-    Setting { aliases: &["reload_tick"], ..ignored("reload_delay", "TIME", NO_RELOAD) },
-    ignored("reload_engine", "WORD", NO_RELOAD),
-    ignored("reload_extra_file", "FILE", NO_RELOAD),
-    ignored("reload_ignore_dirs", "NAME", NO_RELOAD),
-    ignored("reload_ignore_patterns", "PATTERN", NO_RELOAD),
-    ignored("reload_ignore_paths", "PATH", NO_RELOAD),
-    ignored("reload_ignore_worker_failure", "", NO_RELOAD),
-    ignored("no_reload_ignore_worker_failure", "", NO_RELOAD),
+    ignored("reload_ignore_patterns", "REGEX", "use --reload-exclude, with a shell's patterns"),
+    ignored("reload_ignore_worker_failure", "", "code that does not start never ends --reload"),
+    ignored("no_reload_ignore_worker_failure", "", "code that does not start never ends --reload"),
     // HTTP
     Setting {
         name: "http_protocols",

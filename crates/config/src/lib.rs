@@ -46,8 +46,8 @@ pub use error::LoadError;
 pub use keywords::{Value, from_keywords};
 pub use load::load;
 pub use options::{
-    AppOptions, BindOptions, Config, HttpOptions, Launch, LogOptions, WebSocketOptions,
-    WorkerOptions,
+    AppOptions, BindOptions, Config, HttpOptions, Launch, LogOptions, ReloadOptions,
+    WebSocketOptions, WorkerOptions,
 };
 pub use probe::{HealthCheck, Probe, load_health, load_status};
 pub use proxies::{ForwardedField, ProxyOptions, ProxyProtocol, TrustedPeer};

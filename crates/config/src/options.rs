@@ -35,6 +35,8 @@ pub struct Config {
     pub websocket: WebSocketOptions,
     /// Worker processes.
     pub workers: WorkerOptions,
+    /// Restarting when files change, for development.
+    pub reload: ReloadOptions,
     /// What is logged, and how.
     pub log: LogOptions,
 }
@@ -260,6 +262,36 @@ impl Default for WorkerOptions {
             limit_max_requests_jitter: None,
             workers_max_rss: None,
             workers_lifetime: None,
+        }
+    }
+}
+
+/// Restarting when files change, for development.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadOptions {
+    /// Whether it is done.
+    pub is_on: bool,
+    /// Where files are watched; empty for the current directory.
+    pub directories: Vec<PathBuf>,
+    /// Which files count beside the default ones, as a shell's patterns.
+    pub include: Vec<String>,
+    /// Which files and directories do not.
+    pub exclude: Vec<String>,
+    /// How often files are looked at where their changes are not reported.
+    pub delay: Duration,
+    /// Whether files are looked at rather than reported; none for where it has to be.
+    pub poll: Option<bool>,
+}
+
+impl Default for ReloadOptions {
+    fn default() -> Self {
+        Self {
+            is_on: false,
+            directories: Vec::new(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            delay: Duration::from_millis(250),
+            poll: None,
         }
     }
 }

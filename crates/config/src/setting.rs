@@ -108,6 +108,8 @@ pub(crate) enum Group {
     Binding,
     /// Processes.
     Workers,
+    /// Restarting when files change.
+    Reload,
     /// Connections, requests, responses.
     Http,
     /// What is in front.
@@ -126,10 +128,11 @@ pub(crate) enum Group {
 
 impl Group {
     /// The groups that `--help` shows, in its order.
-    pub(crate) const SHOWN: [Self; 9] = [
+    pub(crate) const SHOWN: [Self; 10] = [
         Self::Application,
         Self::Binding,
         Self::Workers,
+        Self::Reload,
         Self::Http,
         Self::Proxies,
         Self::Tls,
@@ -144,6 +147,7 @@ impl Group {
             Self::Application => "Application",
             Self::Binding => "Addresses",
             Self::Workers => "Workers",
+            Self::Reload => "Development",
             Self::Http => "HTTP",
             Self::Proxies => "Proxies",
             Self::Tls => "TLS",

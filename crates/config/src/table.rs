@@ -451,6 +451,83 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "reload",
+        kind: Kind::Switch,
+        default: "false",
+        group: Group::Reload,
+        help: "restart when files change",
+        doc: "For development. Streams and WebSockets are cut, and code that does not start is shown in the browser until it is \
+              mended. See [Development](../guides/development.md).",
+        read: |draft, text| store(&mut draft.config.reload.is_on, values::switch(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "reload_dir",
+        aliases: &["reload_dirs", "reload_paths"],
+        kind: Kind::List(&[',', ':']),
+        placeholder: "DIR",
+        group: Group::Reload,
+        help: "watch this directory; may be repeated",
+        doc: "The current one if none is given. Hidden directories, virtual environments, `__pycache__`, `node_modules`, `site-packages` \
+              and what Git ignores are left out.",
+        read: |draft, text| {
+            draft.config.reload.directories.push(values::directory(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "reload_include",
+        aliases: &["reload_includes", "reload_extra_file"],
+        kind: Kind::List(&[',', ' ', '\t', '\n']),
+        placeholder: "GLOB",
+        group: Group::Reload,
+        help: "also these files; may be repeated",
+        doc: "Beside `*.py`. A pattern without `/` is about names, one with about the end of a path; a directory is watched as with `--reload-dir`, \
+              and a file wherever it lies.",
+        read: |draft, text| {
+            draft.config.reload.include.push(values::pattern(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "reload_exclude",
+        aliases: &["reload_excludes", "reload_ignore_dirs", "reload_ignore_paths"],
+        kind: Kind::List(&[',', ' ', '\t', '\n']),
+        placeholder: "GLOB",
+        group: Group::Reload,
+        help: "not these files or directories; may be repeated",
+        doc: "Beside `.*`, `.py[cod]`, `.sw.*` and `~*`.",
+        read: |draft, text| {
+            draft.config.reload.exclude.push(values::pattern(text)?);
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "reload_delay",
+        placeholder: "TIME",
+        default: "0.25s",
+        group: Group::Reload,
+        help: "time between looks at files (--reload-poll)",
+        doc: "Changes that the kernel reports are acted on at once.",
+        read: |draft, text| store(&mut draft.config.reload.delay, values::positive_duration(text)),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "reload_poll",
+        env: &[variable("WATCHFILES_FORCE_POLLING")],
+        kind: Kind::Switch,
+        default: "auto",
+        group: Group::Reload,
+        help: "look at files instead of waiting for events",
+        doc: "By default only on file systems whose changes the kernel does not report, because they are made elsewhere: NFS, SMB, \
+              9p, FUSE and virtiofs, as in Docker Desktop, virtual machines and WSL.",
+        read: |draft, text| store(&mut draft.config.reload.poll, values::polling(text)),
+        ..Setting::ROW
+    },
+    Setting {
         name: "http",
         placeholder: "VERSION",
         default: "auto",
@@ -1179,6 +1256,9 @@ mod tests {
             "pid",
             "user",
             "group",
+            "reload_dir",
+            "reload_include",
+            "reload_exclude",
             "header",
             "ssl_certfile",
             "ssl_keyfile",

@@ -112,6 +112,22 @@ pub(crate) fn switch_or_auto(text: &str) -> Result<Option<bool>, ParseError> {
     }
 }
 
+/// Whether to look at files, also in the words of `WATCHFILES_FORCE_POLLING`.
+pub(crate) fn polling(text: &str) -> Result<Option<bool>, ParseError> {
+    if ["disable", "disabled"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return Ok(Some(false));
+    }
+    switch_or_auto(text)
+}
+
+/// A shell's pattern; whether it is one is found out where it is used.
+pub(crate) fn pattern(text: &str) -> Result<String, ParseError> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(ParseError::new("a pattern, such as *.html"));
+    }
+    Ok(text.to_owned())
+}
+
 /// A time span: seconds, with a fraction or not, or a number with `ms`, `s`, `m` or `h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, ParseError> {
     let expected = || ParseError::new("seconds, or a number with ms, s, m or h");

@@ -41,8 +41,8 @@ pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escape
 pub use proxy_protocol::ProxyProtocol;
 pub use redirect::Redirect;
 pub use service::{
-    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, NoTelemetry, Options, Overload, Request,
-    Residence, Service, Telemetry, Versions,
+    App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, HASTY_PATIENCE, NoTelemetry, Options,
+    Overload, Request, Residence, Service, Telemetry, Versions,
 };
 pub use transport::Transport;
 pub use websocket::{Kept, MessageReceived, Outgoing, WebSocket, WebSocketOptions};

@@ -195,6 +195,9 @@ pub struct Options {
     pub server_field: Vec<u8>,
     /// The user's own fields for every response, as whole lines.
     pub extra_fields: Vec<u8>,
+    /// Whether somebody waits for a drain's end (`--reload`): connections without a request close
+    /// after [`HASTY_PATIENCE`], and a response that has begun is cut where it would be asked to end.
+    pub is_hasty: bool,
     /// Where the application runs.
     pub application: Residence,
 }
@@ -229,6 +232,9 @@ pub struct Overload {
 /// Far above what a busy client takes from a response to its next request, and below what somebody
 /// who waits for the stop finds long.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same in a hasty drain: a client that has just connected is not hung up on.
+pub const HASTY_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How far a shutdown has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -332,7 +338,12 @@ impl<A: App> Service<A> {
 
     /// Until when a connection without a request may stay; `None` while serving.
     pub(crate) fn idle_until(&self) -> Option<Instant> {
-        self.draining_since.get().and_then(|since| since.checked_add(DRAIN_PATIENCE))
+        self.draining_since.get().and_then(|since| since.checked_add(self.patience()))
+    }
+
+    /// How long a connection without a request stays once a drain has begun.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.options.is_hasty { HASTY_PATIENCE } else { DRAIN_PATIENCE }
     }
 
     /// Waits until no connection is open.

@@ -9,6 +9,7 @@
 
 mod admin;
 mod capacity;
+mod changes;
 mod control;
 mod error;
 pub mod exit;
@@ -40,7 +41,7 @@ pub use hooks::Hooks;
 pub use identity::Identity;
 pub use inherited::{Inherited, ROLE_VARIABLE, WORKER_VARIABLE};
 pub use pid_file::PidFile;
-pub use run::{MEMORY_INTERVAL, SupervisorOptions, Updates, run};
+pub use run::{MEMORY_INTERVAL, STAND_IN, SupervisorOptions, Updates, run};
 pub use scoreboard::{MAX_SLOTS, Phase, Scoreboard, Slot, Version, monotonic_ns};
 pub use service_manager::ServiceManager;
 pub use sockets::{Listener, ListenerKind, activated, bind_all};

@@ -53,7 +53,7 @@ enum Ending {
 impl OnStart {
     /// Runs it to its end. The exit code of the server if that is the server's end, too.
     pub(crate) async fn run(
-        self,
+        &self,
         scoreboard: &Scoreboard,
         settings: &OwnedFd,
         signals: &mut Signals,

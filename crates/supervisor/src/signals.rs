@@ -75,6 +75,11 @@ impl Requests {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// The next request that ends the server. Cancel-safe.
+    pub(crate) async fn end(&mut self) {
+        while !matches!(self.next().await, Request::Stop | Request::Quit) {}
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Request> {
         for (request, signal) in &mut self.0 {
             // `None` would mean that no signal can ever come again, which tokio does not do here.

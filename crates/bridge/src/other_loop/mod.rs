@@ -10,7 +10,7 @@
 //! `receive` and `send` act on the exchange from the loop's thread, as they do on rsgi's loop. The
 //! other thread does not touch Python for a request: it would wait for the interpreter, five
 //! milliseconds each time the program is busy. Owns: the thread, and how things get onto the loop.
-//! Must not know: what the calls are about. (docs/decisions/0014 says why no crate does this.)
+//! Must not know: what the calls are about. (docs/decisions/0015 says why no crate does this.)
 
 mod call;
 mod mailbox;

@@ -9,6 +9,7 @@ mod mistakes;
 mod peers;
 mod probes;
 mod proxies;
+mod reload;
 mod shown;
 mod sources;
 mod support;

@@ -279,10 +279,14 @@ impl Active {
         }
     }
 
+    /// Whether the head of a response has been sent, and not all of the response.
+    pub(super) fn has_begun(&self) -> bool {
+        matches!(self.response, Response::Started(_))
+    }
+
     /// Asks the application to end a response that has begun, once the shutdown has come that far.
     pub(super) fn end_stream<A: App>(&self, service: &Service<A>) {
-        let has_begun = matches!(self.response, Response::Started(_));
-        if has_begun && service.phase() >= DrainPhase::EndingStreams {
+        if self.has_begun() && service.phase() >= DrainPhase::EndingStreams {
             self.exchange.ask_to_end();
         }
     }

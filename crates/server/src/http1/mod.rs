@@ -563,7 +563,7 @@ impl<T: Transport, A: App> Connection<T, A> {
         let mut clock = Clock::default();
         self.served = 0;
         loop {
-            if self.service().phase() == DrainPhase::Cut {
+            if self.service().phase() >= DrainPhase::EndingStreams && self.is_cut() {
                 self.cut(&mut clock);
                 return Poll::Ready(());
             }
@@ -581,6 +581,13 @@ impl<T: Transport, A: App> Connection<T, A> {
                 Progress::Done => return Poll::Ready(()),
             }
         }
+    }
+
+    /// Whether nothing more is waited for, in a drain that has got to streams.
+    fn is_cut(&self) -> bool {
+        let is_stream = matches!(&self.phase, Phase::Exchange(active) if active.has_begun());
+        let service = self.service();
+        service.phase() == DrainPhase::Cut || is_stream && service.options.is_hasty
     }
 
     /// The transport and what has been read from it, if the client has turned out to speak HTTP/2.

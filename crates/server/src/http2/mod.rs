@@ -37,7 +37,7 @@ use crate::access_log::{Ended, Entry, Subject};
 use crate::admission::Verdict;
 use crate::deadline::Deadline;
 use crate::forwarding::{client_of, with_host};
-use crate::service::{App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, Request, Service, Turn};
+use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service, Turn};
 use crate::transport::{Progress, Rewound, Transport};
 
 /// Streams that a client may have open at one time.
@@ -207,7 +207,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         if self.abandoned.len() >= ABANDONED {
             self.abandoned.retain(|abandoned| !abandoned.has_ended());
         }
-        let is_late = |since| now.saturating_duration_since(since) > DRAIN_PATIENCE;
+        let is_late = |since| now.saturating_duration_since(since) > self.service.patience();
         self.abandoned.len() >= ABANDONED || self.leaving.is_some_and(is_late)
     }
 
@@ -372,7 +372,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             let written = self.progress.written();
             (WaitsFor::Reader { written }, Some(STALL_TIMEOUT))
         } else if self.leaving.is_some() {
-            (WaitsFor::Leave, Some(DRAIN_PATIENCE))
+            (WaitsFor::Leave, Some(self.service.patience()))
         } else {
             (WaitsFor::Request, Some(self.service.options.keep_alive_timeout))
         };

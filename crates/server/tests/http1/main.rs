@@ -16,6 +16,7 @@ mod disconnects;
 mod drain;
 mod expectation;
 mod files;
+mod haste;
 mod overload;
 mod proxies;
 mod refusals;

@@ -220,6 +220,7 @@ impl Stage {
             server_field: Vec::new(),
             extra_fields: Vec::new(),
             application: Residence::SameThread,
+            is_hasty: false,
         };
         let (tx, calls) = mpsc::channel(16);
         let books = Arc::new(Books::default());

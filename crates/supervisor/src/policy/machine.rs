@@ -22,6 +22,8 @@ pub(super) struct Worker {
     /// `None` between [`Action::Spawn`] and its answer.
     pub(super) pid: Option<Pid>,
     pub(super) stage: Stage,
+    /// It serves in place of code that does not start.
+    pub(super) is_stand_in: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -115,6 +117,8 @@ pub struct Policy {
     pub(super) reload: Option<Reload>,
     pub(super) renewal: Option<Renewal>,
     pub(super) stale: Option<Stale>,
+    /// In development: why the code does not start.
+    pub(super) trouble: Option<String>,
     /// When the last reload was asked for.
     pub(super) reload_clock: ClockTime,
     pub(super) next_generation: u32,
@@ -137,6 +141,7 @@ impl Policy {
             reload: None,
             renewal: None,
             stale: None,
+            trouble: None,
             reload_clock: ClockTime::default(),
             next_generation: 1,
             was_ready: false,
@@ -230,6 +235,7 @@ impl Policy {
             },
             Event::QuitRequested => self.quit(actions),
             Event::ReloadRequested => self.begin_reload(actions),
+            Event::FilesChanged { files } => self.changed(files, actions),
             Event::ScaleUp => self.scale_up(actions),
             Event::ScaleDown => self.scale_down(actions),
             Event::RoomFor { workers } => self.grow_to(workers),
@@ -340,7 +346,7 @@ impl Policy {
 
     /// A worker will not become ready. It may still exist, on its way out.
     fn start_failed(&mut self, worker: &Worker, cause: &str, actions: &mut Vec<Action>) {
-        if self.mode != Mode::Running {
+        if self.mode != Mode::Running || self.is_in_trouble(worker, cause, actions) {
             return;
         }
         if !self.was_ready {
@@ -368,7 +374,7 @@ impl Policy {
 
     /// Like a death, except that after a failed reload it is known why, and old code serves.
     fn count_failed_start(&mut self, index: usize, cause: &str, actions: &mut Vec<Action>) {
-        if self.serves_in_spite_of_failed_reload() {
+        if self.settings.development || self.serves_in_spite_of_failed_reload() {
             self.back_off(index, true, actions);
         } else {
             self.count_death(index, cause, true, actions);
@@ -383,7 +389,7 @@ impl Policy {
         let now = self.now;
         self.deaths.push_back(now);
         self.deaths.retain(|&at| now.saturating_sub(at) < CRASH_WINDOW);
-        if self.deaths.len() >= CRASH_LIMIT {
+        if self.deaths.len() >= CRASH_LIMIT && !self.settings.development {
             actions.push(Action::Log(Notice::CrashLoop { last: cause.to_owned() }));
             self.stop(exit::FAILURE, actions);
             return;

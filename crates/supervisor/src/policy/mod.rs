@@ -53,11 +53,13 @@
 //!   started or replaced any more. Every other end, and a stop while no worker is ready, has none.
 //! - If no worker ever became ready, the first failed start ends everything: nothing was working
 //!   that could be kept, and whoever started us should learn of it.
+//! - In development (`development.rs`) all of that is different: the old code goes first.
 //! - After a reload whose code does not start, failed starts do not make a crash loop as long as old
 //!   code serves.
 
 mod backoff;
 mod blocked;
+mod development;
 mod machine;
 mod notice;
 pub(crate) mod overview;
@@ -115,6 +117,8 @@ pub struct PolicySettings {
     pub max_rss: Option<u64>,
     /// A worker that was ready for longer than this, and its part of [`SPREAD`], is replaced.
     pub lifetime: Option<Duration>,
+    /// Whether code is being worked on: see `development.rs`.
+    pub development: bool,
     /// What the jitter of the back-off grows from.
     pub seed: u64,
 }
@@ -223,6 +227,11 @@ pub enum Event {
     QuitRequested,
     /// HUP: replace all workers.
     ReloadRequested,
+    /// Files of the application have changed.
+    FilesChanged {
+        /// Some of them, as the log names them.
+        files: Vec<String>,
+    },
     /// TTIN: one worker more.
     ScaleUp,
     /// TTOU: one worker less.
@@ -247,6 +256,17 @@ pub enum Action {
         index: usize,
         /// Which start of a worker this is, rising.
         generation: u32,
+    },
+    /// Start a process that takes connections in place of the application, and answer in the same way.
+    StandIn {
+        /// The scoreboard slot, free until now.
+        slot: usize,
+        /// The number of the worker that it is in place of.
+        index: usize,
+        /// Which start of a worker this is, rising.
+        generation: u32,
+        /// Why the application does not start.
+        why: String,
     },
     /// Order a worker to announce the end in its responses and to serve on.
     Announce {

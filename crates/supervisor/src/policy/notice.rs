@@ -58,6 +58,9 @@ pub enum Notice {
     StillOld { clock: ClockTime, message: String, old: usize, workers: usize },
     Reloading { workers: usize },
     Reloaded,
+    Changed { files: Vec<String> },
+    Restarting { workers: usize },
+    Trouble,
     KilledDraining { index: usize, pid: Pid },
     Blocked { index: usize, pid: Pid, duration: Duration },
     KilledBlocked { index: usize, pid: Pid },
@@ -93,6 +96,8 @@ impl Notice {
             | Self::KilledDraining { .. }
             | Self::KilledBlocked { .. }
             | Self::ScaleLimit { .. }
+            | Self::Changed { .. }
+            | Self::Trouble
             | Self::Forcing => Level::Warn,
             Self::WorkerStarted { .. }
             | Self::Finished { .. }
@@ -100,6 +105,7 @@ impl Notice {
             | Self::ReplacingInPlace { .. }
             | Self::Reloading { .. }
             | Self::Reloaded
+            | Self::Restarting { .. }
             | Self::ScaledTo { .. }
             | Self::Stopping
             | Self::Announcing { .. }
@@ -227,6 +233,15 @@ impl fmt::Display for Notice {
                 write!(f, "Received SIGHUP, replacing {workers} workers one by one")
             }
             Self::Reloaded => f.write_str("Reload complete"),
+            Self::Changed { files } => {
+                write!(f, "rsgi detected changes in {}. Reloading...", files.join(", "))
+            }
+            Self::Restarting { workers } => {
+                write!(f, "Received SIGHUP, restarting {workers} worker(s)")
+            }
+            Self::Trouble => f.write_str(
+                "The application did not start; browsers are shown why until a file changes",
+            ),
             Self::KilledDraining { index, pid } => {
                 write!(f, "{} did not finish in time, killing it", Name(*index, *pid))
             }

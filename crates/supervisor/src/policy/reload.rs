@@ -79,6 +79,7 @@ impl Policy {
             graceful: longer(before.graceful, wanted.graceful),
             slots: before.slots,
             seed: before.seed,
+            development: before.development,
             ..wanted
         };
     }
@@ -86,6 +87,10 @@ impl Policy {
     pub(super) fn begin_reload(&mut self, actions: &mut Vec<Action>) {
         if self.mode != Mode::Running {
             return;
+        }
+        if self.settings.development {
+            actions.push(Action::Log(Notice::Restarting { workers: self.seats.len() }));
+            return self.restart(actions);
         }
         // What TTIN and TTOU have done stays, unless the setting itself is another than before.
         let configured = self
@@ -97,6 +102,15 @@ impl Policy {
         // It may bring the cure: whoever waits for another try gets it now.
         self.seats.fill(Seat::default());
         actions.push(Action::Log(Notice::Reloading { workers: self.seats.len() }));
+    }
+
+    /// Goes on with the settings that have been read again, whatever comes of them. How many workers
+    /// there should be, if that has changed.
+    pub(super) fn settle_renewal(&mut self, actions: &mut Vec<Action>) -> Option<usize> {
+        let Renewal { before, wanted } = self.renewal.take()?;
+        self.settings.graceful = wanted.graceful;
+        actions.push(Action::KeepSettings);
+        (wanted.workers != before.workers).then(|| wanted.workers.clamp(1, self.most_workers()))
     }
 
     /// Nothing old is left that should be replaced.

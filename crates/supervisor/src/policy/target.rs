@@ -10,7 +10,7 @@ use super::{Action, Memory, Pid};
 impl Policy {
     /// Starts a worker for every index that has none and has waited long enough.
     pub(super) fn fill_seats(&mut self, actions: &mut Vec<Action>) {
-        for index in 0..self.seats.len() {
+        for index in 0..self.seats_to_fill() {
             let is_vacated = |worker: &Worker| {
                 self.rollout.is_some_and(|r| r.old == worker.generation && r.step == Step::Vacating)
             };
@@ -138,8 +138,12 @@ impl Policy {
         self.next_generation = self.next_generation.wrapping_add(1);
         let deadline = self.settings.startup.map(|limit| self.now.saturating_add(limit));
         let stage = Stage::Starting { deadline };
-        self.workers.push(Worker { slot, index, generation, pid: None, stage });
-        actions.push(Action::Spawn { slot, index, generation });
+        let is_stand_in = self.trouble.is_some();
+        self.workers.push(Worker { slot, index, generation, pid: None, stage, is_stand_in });
+        actions.push(match self.trouble.clone() {
+            Some(why) => Action::StandIn { slot, index, generation, why },
+            None => Action::Spawn { slot, index, generation },
+        });
         Some(generation)
     }
 

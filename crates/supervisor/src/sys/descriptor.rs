@@ -44,6 +44,13 @@ pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Registers a descriptor with the runtime, for reading.
+pub(crate) fn watch_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open until it is dropped, and `as_raw_fd` returns the same number
+    // every time.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+}
+
 /// Registers a control channel with the runtime, for reading.
 pub(crate) fn watch(control: SupervisorControl) -> io::Result<AsyncFd<SupervisorControl>> {
     // SAFETY: a control channel owns its socket in a private field that nothing replaces or closes

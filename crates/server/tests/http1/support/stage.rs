@@ -71,6 +71,7 @@ impl Stage {
             server_field: Vec::new(),
             extra_fields: Vec::new(),
             application: Residence::SameThread,
+            is_hasty: false,
         };
         change(&mut options);
         let books = Arc::new(Books::default());

@@ -2,6 +2,8 @@
 //!
 //! Long because the policy has one set of rules and each story is short: they share one cast.
 
+mod development;
+
 use std::time::Duration;
 
 use log::Level;
@@ -109,7 +111,8 @@ impl Story {
                 Action::Spawn { slot, .. } if self.refuse => {
                     Some(Event::SpawnFailed { slot, message: "no memory".into() })
                 }
-                Action::Spawn { slot, generation, .. } => {
+                Action::Spawn { slot, generation, .. }
+                | Action::StandIn { slot, generation, .. } => {
                     Some(Event::Spawned { slot, pid: pid(generation) })
                 }
                 Action::MeasureMemory { pid } => {
@@ -1097,6 +1100,7 @@ fn limited(max_rss: Option<u64>, lifetime: Option<Duration>, workers: usize) -> 
         startup: Some(STARTUP),
         max_rss,
         lifetime,
+        development: false,
         seed: 1,
     });
     story.on(Event::Tick);

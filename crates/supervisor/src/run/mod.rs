@@ -4,28 +4,33 @@
 //! Owns: the doing. Must not know: why (that is `policy`). It wakes only when something happens or
 //! a deadline of the policy has come; an idle server's supervisor uses no processor time.
 
+mod options;
+mod workers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use log::{debug, error, info, log, warn};
-use rsgi_config::{MemoryLimit, WorkerCount};
-use rustix::process::{Pid as RawPid, Signal, WaitOptions, WaitStatus};
-use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use rsgi_config::WorkerCount;
+use rustix::process::Signal;
 use tokio::time::Instant;
 
+pub use self::options::{MEMORY_INTERVAL, SupervisorOptions, Updates};
+use self::options::{Sampling, policy_settings, scale, slots_for};
+pub use self::workers::STAND_IN;
+use self::workers::{Running, event_of, process_state};
+pub(crate) use self::workers::{exit_of, last_reports, poll_control};
 use crate::admin::Admin;
-use crate::capacity::{self, Capacity, Choice, Sizes};
-use crate::control::{FromWorker, Report, SupervisorControl, ToWorker};
+use crate::capacity::{self, Choice, Sizes};
+use crate::changes::Changes;
+use crate::control::{Report, ToWorker};
 use crate::exit;
 use crate::hooks::Hooks;
 use crate::memory::{self, Cgroup, OomWatch};
 use crate::on_start::OnStart;
-use crate::policy::{Action, Event, Exit, KILL_MARGIN, Pid, Policy, PolicySettings, Reason};
+use crate::policy::{Action, Event, KILL_MARGIN, Notice, Pid, Policy};
 use crate::preload::{Failure, Gift, News, Preload};
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
 use crate::service_manager::{Limits, ServiceManager};
@@ -33,55 +38,12 @@ use crate::settings::Settings;
 use crate::signals::{Request, Signals};
 use crate::silence::Silence;
 use crate::sockets::Listener;
-use crate::spawn::{self, Place, Spawned, WorkerCommand};
+use crate::spawn::{Place, WorkerCommand};
 use crate::status::Status;
 use crate::sys::clock::local_time;
-use crate::sys::descriptor::watch;
 
 /// Where the log lines go: the logger that the command's users configure.
 pub(crate) const LOG: &str = "rsgi";
-
-/// How often the workers' memory is looked at if it is limited: seldom enough to cost nothing.
-pub const MEMORY_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How the workers are run.
-#[derive(Debug)]
-pub struct SupervisorOptions {
-    /// How many workers there should be, at least 1 and less than [`MAX_SLOTS`].
-    pub workers: WorkerCount,
-    /// How a worker is started.
-    pub command: WorkerCommand,
-    /// What every worker is told first, of any size.
-    pub setup: serde_json::Value,
-    /// What is added to that, key by key. Whenever it changes, those that run are told, too, as an
-    /// [`Order::Update`](crate::Order::Update). Of a reload's options it is not used.
-    pub updates: Option<Updates>,
-    /// How long a worker may take to finish what is running; `None` is no limit.
-    pub timeout_graceful_shutdown: Option<Duration>,
-    /// How long the workers go on accepting once a stop was asked for.
-    pub shutdown_delay: Duration,
-    /// How long a worker may take until it is ready; `None` is no limit.
-    pub timeout_worker_startup: Option<Duration>,
-    /// Who wants to be told how it goes.
-    pub service_manager: Option<ServiceManager>,
-    /// How long a ready worker may show no sign of life; `None` is no limit.
-    pub timeout: Option<Duration>,
-    /// The name of what runs once before any worker, in a process that its settings tell what to do.
-    pub on_start: Option<String>,
-    /// Whether workers are forked from a process that has done what they have in common.
-    pub preload: bool,
-    /// A worker with more resident memory is replaced.
-    pub workers_max_rss: Option<MemoryLimit>,
-    /// How often that is looked at; usually [`MEMORY_INTERVAL`].
-    pub memory_interval: Duration,
-    /// A worker that has served for longer is replaced.
-    pub workers_lifetime: Option<Duration>,
-    /// What the program around knows.
-    pub hooks: Hooks,
-}
-
-/// What is added to the set-up, each time as a whole.
-pub type Updates = watch::Receiver<serde_json::Value>;
 
 /// Runs workers on these sockets until a signal or a failure ends it; the process's exit code.
 /// Health and metrics are told on the sockets `admin`.
@@ -114,43 +76,14 @@ fn start(
         // Before anything slow: from here on no signal is lost or deadly.
         let signals = Signals::install()?;
         info!(target: LOG, "Started parent process [{}]", std::process::id());
+        // Before any worker reads a file.
+        let changes = options.reload.as_ref().map(Changes::watch).transpose();
+        let changes = changes.map_err(io::Error::other)?;
         let updates = options.updates.take();
         let supervisor = Supervisor::new(options, listeners, updates.as_ref())?;
         let _admin = Admin::start(admin, &supervisor.status)?;
-        Ok(supervisor.serve(signals, updates).await)
+        Ok(supervisor.serve(Sources { signals, updates, changes }).await)
     })
-}
-
-/// Room for replacements and scaling: workers read all slots, so not simply the most there can be.
-fn slots_for(workers: usize) -> usize {
-    (2 * workers + 14).min(MAX_SLOTS)
-}
-
-/// How many workers there are at first, and what is to be decided when the first one is ready.
-fn scale(count: WorkerCount) -> (usize, Option<Choice>) {
-    match count {
-        WorkerCount::Exactly(count) => (usize::try_from(count).unwrap_or(MAX_SLOTS), None),
-        WorkerCount::Auto => {
-            let capacity = Capacity::of_this_process();
-            let choice = capacity.by_processors(MAX_SLOTS - 1);
-            if capacity.is_limited_by_memory() {
-                return (1, Some(choice));
-            }
-            info!(target: LOG, "{choice}");
-            (choice.workers, None)
-        }
-    }
-}
-
-/// A worker that exists and has not been reaped, so its number cannot mean another process.
-#[derive(Debug)]
-struct Running {
-    slot: usize,
-    index: usize,
-    /// `None` once the worker has closed its end.
-    control: Option<AsyncFd<SupervisorControl>>,
-    /// Whether it was we who killed it.
-    was_killed: bool,
 }
 
 /// What a reload that fails puts back.
@@ -187,6 +120,14 @@ struct Supervisor {
     preload: Option<Preload>,
     /// To be settled by the first worker's size.
     choice: Option<Choice>,
+}
+
+/// Where events come from, beside the workers and time.
+#[derive(Debug)]
+struct Sources {
+    signals: Signals,
+    updates: Option<Updates>,
+    changes: Option<Changes>,
 }
 
 impl Supervisor {
@@ -240,10 +181,9 @@ impl Supervisor {
         })
     }
 
-    async fn serve(mut self, mut signals: Signals, mut updates: Option<Updates>) -> u8 {
+    async fn serve(mut self, mut sources: Sources) -> u8 {
         if let Some(on_start) = self.on_start.take()
-            && let Err(code) =
-                on_start.run(&self.scoreboard, self.settings.file(), &mut signals).await
+            && let Err(code) = self.prepare(&on_start, &mut sources).await
         {
             return code;
         }
@@ -258,7 +198,28 @@ impl Supervisor {
                 }
                 return code;
             }
-            outcome = self.turn(&mut signals, &mut updates).await;
+            outcome = self.turn(&mut sources).await;
+        }
+    }
+
+    /// Runs what comes before the first worker; in development again and again, until it succeeds.
+    async fn prepare(&self, on_start: &OnStart, sources: &mut Sources) -> Result<(), u8> {
+        loop {
+            let signals = &mut sources.signals;
+            let ended = on_start.run(&self.scoreboard, self.settings.file(), signals).await;
+            let Some(changes) = sources.changes.as_mut().filter(|_| ended == Err(exit::STARTUP))
+            else {
+                return ended;
+            };
+            warn!(target: LOG, "Running it again when a file changes");
+            tokio::select! {
+                biased;
+                () = sources.signals.requests.end() => return Err(exit::CLEAN),
+                files = changes.next() => {
+                    let notice = Notice::Changed { files };
+                    log!(target: LOG, notice.level(), "{notice}");
+                }
+            }
         }
     }
 
@@ -266,7 +227,8 @@ impl Supervisor {
     ///
     /// Requests come first: a signal to the whole process group also ends the workers, and their
     /// deaths must be seen as part of the stop. Reports come before deaths: they are the cause.
-    async fn turn(&mut self, signals: &mut Signals, updates: &mut Option<Updates>) -> Option<u8> {
+    async fn turn(&mut self, sources: &mut Sources) -> Option<u8> {
+        let Sources { signals, updates, changes } = sources;
         let keep_alive = self.service_manager.as_ref().and_then(ServiceManager::next_keep_alive);
         let next_look = self.silence.next_look();
         let of_policy = self.policy.next_deadline().and_then(|at| self.started.checked_add(at));
@@ -275,12 +237,18 @@ impl Supervisor {
         let sample_at = self.sampling.map(|sampling| sampling.next);
         tokio::select! {
             biased;
-            request = signals.requests.next() => self.request(request),
+            request = signals.requests.next() => {
+                if let (Request::Reload, Some(changes)) = (request, changes) {
+                    changes.forget();
+                }
+                self.request(request)
+            }
             (pid, report) = std::future::poll_fn(|cx| self.poll_report(cx)) => {
                 self.report(pid, report)
             }
             () = signals.children.changed() => self.reap(),
             added = next_update(updates) => self.update(added),
+            files = next_change(changes.as_mut()) => self.handle(Event::FilesChanged { files }),
             () = sleep_until(deadline) => self.tick(),
             () = sleep_until(keep_alive) => {
                 self.service_manager.as_mut().map(ServiceManager::keep_alive);
@@ -444,6 +412,9 @@ impl Supervisor {
                     Action::Spawn { slot, index, generation } => {
                         events.extend(self.spawn(Place { slot, index }, generation));
                     }
+                    Action::StandIn { slot, index, generation, why } => {
+                        events.extend(self.stand_in(Place { slot, index }, generation, &why));
+                    }
                     Action::Announce { pid } => self.order(pid, &ToWorker::Announce),
                     Action::MeasureMemory { pid } => {
                         let memory = memory::measure(self.cgroup.as_ref(), pid);
@@ -493,45 +464,6 @@ impl Supervisor {
         outcome
     }
 
-    /// Starts a worker, or asks a template for it; then the answer comes when there is one.
-    fn spawn(&mut self, place: Place, generation: u32) -> Vec<Event> {
-        let slot = place.slot;
-        self.scoreboard.slot(slot).assign(generation);
-        if let (Some(preload), gift) = self.preload() {
-            let failures = preload.request(place, gift);
-            return failures.into_iter().map(|failure| self.spawn_failed(failure)).collect();
-        }
-        match spawn::spawn(&self.command, &self.listeners, &self.scoreboard, place) {
-            Ok(spawned) => vec![self.spawned(slot, spawned)],
-            Err(error) => {
-                let program = self.command.program.to_string_lossy();
-                let message = format!("{error}: `{program}`");
-                vec![self.spawn_failed(Failure { slot, message })]
-            }
-        }
-    }
-
-    fn spawned(&mut self, slot: usize, spawned: Spawned) -> Event {
-        let Spawned { pid, control } = spawned;
-        self.scoreboard.slot(slot).set_pid(pid);
-        // What fails from here on shows in the worker, which gives up without its settings.
-        if let Err(error) = control.send_setup(self.settings.file()) {
-            warn!(target: LOG, "Cannot send the settings to worker [{pid}]: {error}");
-        }
-        let control = watch(control)
-            .inspect_err(|error| error!(target: LOG, "Cannot listen to worker [{pid}]: {error}"))
-            .ok();
-        let index = self.policy.index_of(slot).unwrap_or_default();
-        self.workers.insert(pid, Running { slot, index, control, was_killed: false });
-        Event::Spawned { slot, pid }
-    }
-
-    fn spawn_failed(&self, failure: Failure) -> Event {
-        let Failure { slot, message } = failure;
-        self.scoreboard.slot(slot).release();
-        Event::SpawnFailed { slot, message }
-    }
-
     /// Tells all workers, and those to come.
     fn update(&mut self, added: serde_json::Value) -> Option<u8> {
         let before = self.before.as_ref().map(|before| before.settings.renewed(&added));
@@ -556,26 +488,6 @@ impl Supervisor {
             }
         }
         None
-    }
-
-    fn order(&self, pid: Pid, order: &ToWorker) {
-        let Some(control) = self.workers.get(&pid).and_then(|worker| worker.control.as_ref())
-        else {
-            return; // it has closed its end, so it is about to exit or will be killed in time
-        };
-        if let Err(error) = control.get_ref().send_order(order) {
-            debug!(target: LOG, "Worker [{pid}] does not take orders any more: {error}");
-        }
-    }
-
-    /// Signals a worker. Only one that was not reaped: until then nobody else can have its number.
-    fn kill(&self, pid: Pid, signal: Signal) {
-        let target = i32::try_from(pid).ok().and_then(RawPid::from_raw);
-        if let Some(target) = target.filter(|_| self.workers.contains_key(&pid))
-            && let Err(error) = rustix::process::kill_process(target, signal)
-        {
-            warn!(target: LOG, "Cannot signal worker [{pid}]: {error}");
-        }
     }
 
     /// Asks through the scoreboard: it is heard by a worker whose loop is blocked, and harmless to
@@ -607,169 +519,14 @@ impl Supervisor {
             info!(target: LOG, "rsgi running on {} (Press CTRL+C to quit)", listener.address);
         }
     }
-
-    /// The next report of any worker. Cancel-safe: a report is taken only to be returned.
-    fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<(Pid, Report)> {
-        for (&pid, worker) in &mut self.workers {
-            if let Poll::Ready(report) = poll_control(pid, &mut worker.control, cx) {
-                return Poll::Ready((pid, report));
-            }
-        }
-        self.preload.as_mut().map_or(Poll::Pending, |preload| preload.poll_report(cx))
-    }
-
-    /// Reaps all dead children: workers, and orphans that became ours.
-    fn reap(&mut self) -> Option<u8> {
-        let mut outcome = None;
-        // Counted before the victim dies, so that whoever can be reaped has been counted.
-        let mut oom_kills = self.oom.look();
-        // An error means that there are no children.
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            let (Ok(pid), Some(exit)) = (Pid::try_from(pid.as_raw_pid()), exit_of(status)) else {
-                continue; // stopped or continued, which we do not ask for
-            };
-            let was_killed = self.workers.get(&pid).is_none_or(|worker| worker.was_killed);
-            let is_kill = exit == Exit::Signal(libc::SIGKILL) && !was_killed;
-            let exit = if is_kill && oom_kills > 0 { Exit::OutOfMemory } else { exit };
-            oom_kills = oom_kills.saturating_sub(u64::from(exit == Exit::OutOfMemory));
-            outcome = outcome.or(self.bury(pid, exit));
-        }
-        outcome
-    }
-
-    /// Deals with the end of a child.
-    fn bury(&mut self, pid: Pid, exit: Exit) -> Option<u8> {
-        let Some(worker) = self.workers.remove(&pid) else {
-            let (preload, gift) = self.preload();
-            if !preload.as_ref().is_some_and(|preload| preload.is_template(pid)) {
-                debug!(target: LOG, "Reaped process [{pid}], an orphan: it {exit}");
-            }
-            let news = preload.map(|preload| preload.exited(pid, exit, gift));
-            return self.follow(news.unwrap_or_default());
-        };
-        let mut outcome = None;
-        for event in
-            last_reports(worker.control.as_ref()).into_iter().filter_map(|r| event_of(pid, r))
-        {
-            outcome = outcome.or(self.handle(event));
-        }
-        let slot = self.scoreboard.slot(worker.slot);
-        slot.set_phase(Phase::Gone);
-        self.status.retire(worker.index, slot);
-        slot.release();
-        outcome.or(self.handle(Event::WorkerExited { pid, exit }))
-    }
 }
 
-/// The next report through a channel, which becomes `None` at its end.
-pub(crate) fn poll_control(
-    pid: Pid,
-    channel: &mut Option<AsyncFd<SupervisorControl>>,
-    cx: &mut Context<'_>,
-) -> Poll<Report> {
-    while let Some(control) = channel {
-        let Poll::Ready(ready) = control.poll_read_ready(cx) else {
-            break;
-        };
-        match ready.and_then(|mut guard| {
-            let received = control.get_ref().try_receive();
-            if matches!(received, Ok(FromWorker::Nothing)) {
-                guard.clear_ready();
-            }
-            received
-        }) {
-            Ok(FromWorker::Report(report)) => return Poll::Ready(report),
-            Ok(FromWorker::Nothing) => {}
-            Ok(FromWorker::End) => *channel = None,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                warn!(target: LOG, "Worker [{pid}] sent nonsense: {error}");
-            }
-            Err(error) => {
-                warn!(target: LOG, "Lost the channel to worker [{pid}]: {error}");
-                *channel = None;
-            }
-        }
+/// The files that have changed. Cancel-safe.
+async fn next_change(changes: Option<&mut Changes>) -> Vec<String> {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
     }
-    Poll::Pending
-}
-
-/// The policy's part of the options.
-fn policy_settings(
-    options: &SupervisorOptions,
-    workers: usize,
-    slots: usize,
-    cgroup: Option<&Cgroup>,
-) -> PolicySettings {
-    let whole = || cgroup.and_then(Cgroup::limit).or_else(memory::of_this_machine);
-    let max_rss = options.workers_max_rss.and_then(|limit| match limit {
-        MemoryLimit::Bytes(bytes) => Some(bytes),
-        MemoryLimit::Percent(percent) => whole().map(|whole| whole / 100 * u64::from(percent)),
-    });
-    PolicySettings {
-        workers,
-        slots,
-        graceful: options.timeout_graceful_shutdown,
-        delay: options.shutdown_delay,
-        startup: options.timeout_worker_startup,
-        max_rss,
-        lifetime: options.workers_lifetime,
-        seed: monotonic_ns() ^ u64::from(std::process::id()),
-    }
-}
-
-/// When the workers' memory is looked at next.
-#[derive(Debug, Clone, Copy)]
-struct Sampling {
-    interval: Duration,
-    next: Instant,
-}
-
-impl Sampling {
-    /// Not at all without a limit.
-    fn of(settings: &PolicySettings, interval: Duration) -> Option<Self> {
-        settings.max_rss?;
-        Some(Self { interval, next: Instant::now() + interval })
-    }
-
-    fn again(self) -> Self {
-        Self { next: Instant::now() + self.interval, ..self }
-    }
-}
-
-/// What a worker said before it died and nobody read yet.
-pub(crate) fn last_reports(control: Option<&AsyncFd<SupervisorControl>>) -> Vec<Report> {
-    let mut reports = Vec::new();
-    while let Some(Ok(FromWorker::Report(report))) =
-        control.map(|control| control.get_ref().try_receive())
-    {
-        reports.push(report);
-    }
-    reports
-}
-
-/// What a worker's report means; `None` for one that only a template can make.
-fn event_of(pid: Pid, report: Report) -> Option<Event> {
-    Some(match report {
-        Report::Ready => Event::WorkerReady { pid },
-        Report::Failed { message } => Event::WorkerFailedToStart { pid, message },
-        Report::Recycle { served, limit } => {
-            Event::WorkerWantsRecycle { pid, reason: Reason::Requests { served, limit } }
-        }
-        Report::Blocked { for_ms } => {
-            Event::WorkerBlocked { pid, duration: Duration::from_millis(for_ms) }
-        }
-        Report::Forked { .. } | Report::NotForked { .. } => return None,
-    })
-}
-
-/// The kernel's letter for what a process does (proc(5)): the first field behind its name.
-fn process_state(pid: Pid) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
-}
-
-pub(crate) fn exit_of(status: WaitStatus) -> Option<Exit> {
-    status.exit_status().map(Exit::Code).or(status.terminating_signal().map(Exit::Signal))
 }
 
 /// What is added from now on. Cancel-safe: nothing is lost where it is not polled to its end.

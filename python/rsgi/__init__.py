@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from rsgi._event_loop import EventLoop, new_event_loop
     from rsgi._native import ClientDisconnected
     from rsgi._run import run
-    from rsgi._server import Config, Server
+    from rsgi._server import Config, Server, serve
 
-__all__ = ["ClientDisconnected", "Config", "EventLoop", "Server", "new_event_loop", "run"]
+__all__ = ["ClientDisconnected", "Config", "EventLoop", "Server", "new_event_loop", "run", "serve"]
 
 _HOMES = {
     "ClientDisconnected": "rsgi._native",
@@ -39,6 +39,7 @@ _HOMES = {
     "Server": "rsgi._server",
     "new_event_loop": "rsgi._event_loop",
     "run": "rsgi._run",
+    "serve": "rsgi._server",
 }
 
 

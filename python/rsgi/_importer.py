@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
+
+from rsgi._errors import ApplicationError
+from rsgi._interface import adapt
+
+__all__ = ["ApplicationError", "describe", "find", "load", "take"]
 
 #: What a bare `module` may call its application.
 DEFAULT_ATTRIBUTES = ("app", "application")
@@ -17,21 +21,44 @@ DEFAULT_ATTRIBUTES = ("app", "application")
 Application = Callable[..., Any]
 
 
-class ApplicationError(Exception):
-    """The application cannot be loaded; the message says why and what to do."""
+class Source(Protocol):
+    """What says which application to load: a worker, or a template."""
+
+    @property
+    def target(self) -> str | None:
+        """Return `module:attribute`, `module` or `module:factory()`."""
+
+    @property
+    def factory(self) -> bool:
+        """Return whether the target makes the application."""
+
+    @property
+    def app_dir(self) -> str:
+        """Return the directory to import from."""
+
+    @property
+    def interface(self) -> str:
+        """Return what the application speaks."""
+
+    @property
+    def wsgi_threads(self) -> int:
+        """Return how many calls of a WSGI application may run at once."""
 
 
-def load(target: str, *, factory: bool = False, app_dir: str = "") -> Application:
-    """Import and return the ASGI application that `target` names.
-
-    `target` is `module:attribute`, `module` or `module:factory()`. Raises `ApplicationError`.
-    """
+def load(source: Source) -> Application:
+    """Import and return the application that `source` names. Raises `ApplicationError`."""
+    target = source.target or ""
     name, called, _ = target.partition("()")
-    factory = factory or bool(called)
-    found = find(name, app_dir=app_dir)
-    if factory:
+    found = find(name, app_dir=source.app_dir)
+    if source.factory or called:
         found = _call_factory(found, target)
-    return check(found, target)
+    return take(found, target, source)
+
+
+def take(application: Any, name: str, source: Source) -> Application:
+    """Return an application that is there already in the form that it is served in."""
+    adapted: Application = adapt(application, name, source.interface, source.wsgi_threads)
+    return adapted
 
 
 def find(target: str, *, app_dir: str = "") -> Any:
@@ -47,29 +74,6 @@ def add_to_path(app_dir: str) -> None:
     directory = os.path.abspath(app_dir or os.curdir)
     if directory not in sys.path:
         sys.path.insert(0, directory)
-
-
-def check(application: Any, name: str) -> Application:
-    """Return `application` if it can be an ASGI application, otherwise raise `ApplicationError`."""
-    if not callable(application):
-        kind = type(application).__name__
-        raise ApplicationError(f"`{name}` is not an ASGI application: a `{kind}` cannot be called")
-    if _is_wsgi(application):
-        raise ApplicationError(
-            f"`{name}` is a WSGI application, and rsgi serves ASGI. Wrap it, for example with "
-            "`a2wsgi.WSGIMiddleware(app)`"
-        )
-    if inspect.isclass(application):
-        raise ApplicationError(
-            f"`{name}` is a class, not an application (an ASGI 2 application, perhaps). Give an "
-            "instance of it, or use --factory if calling it makes the application"
-        )
-    if not _takes(application, 3) and _takes(application, 0):
-        raise ApplicationError(
-            f"`{name}` takes no arguments, so it is a function that makes the application rather "
-            "than the application: use --factory"
-        )
-    return application  # type: ignore[no-any-return]
 
 
 def _import(name: str) -> Any:
@@ -146,31 +150,3 @@ def _users_frames(frames: TracebackType | None, ours: tuple[str, ...]) -> Traceb
             return frames
         frames = frames.tb_next
     return None
-
-
-def _is_wsgi(application: Any) -> bool:
-    if inspect.isclass(application):
-        return False
-    # Flask, and what else names its WSGI side.
-    if callable(getattr(application, "wsgi_app", None)) and not callable(
-        getattr(application, "asgi_app", None)
-    ):
-        return True
-    return not _is_async(application) and _takes(application, 2) and not _takes(application, 3)
-
-
-def _is_async(application: Any) -> bool:
-    if inspect.iscoroutinefunction(application):
-        return True
-    return inspect.iscoroutinefunction(getattr(application, "__call__", None))  # noqa: B004
-
-
-def _takes(application: Any, count: int) -> bool:
-    """Whether `application` takes `count` arguments; True where that cannot be told."""
-    try:
-        inspect.signature(application).bind(*[None] * count)
-    except TypeError:
-        return False
-    except ValueError:
-        return True
-    return True

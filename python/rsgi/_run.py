@@ -21,7 +21,7 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
     Raises `ValueError` or `TypeError` for settings that are wrong, and `SystemExit` with the
     command's exit status if serving failed.
     """
-    several = _asks_for_several(settings.get("workers"))
+    several = asks_for_several(settings.get("workers"))
     reloads = asks_for_reload(settings)
     if isinstance(app, str) and (several or reloads):
         status = _supervise({"app": app, **settings})
@@ -35,7 +35,8 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
         sys.exit(status)
 
 
-def _asks_for_several(workers: Any) -> bool:
+def asks_for_several(workers: Any) -> bool:
+    """Return whether a setting of `workers` is for more than one, or may be."""
     if isinstance(workers, str) and workers.lower() == "auto":
         return True
     return int(workers or 1) > 1

@@ -6,15 +6,15 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType, MappingProxyType
 from typing import Any
 
-from rsgi._event_loop import EventLoop, new_event_loop
-from rsgi._importer import ApplicationError, check, load
+from rsgi._event_loop import new_event_loop
+from rsgi._importer import ApplicationError, load, take
 from rsgi._native import Worker, check_keywords
-from rsgi._run import asks_for_reload
+from rsgi._run import asks_for_reload, asks_for_several
 from rsgi._serving import take_reopening
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -30,10 +30,12 @@ class Config:
 
     def __init__(self, app: str | Callable[..., Any], **settings: Any) -> None:
         check_keywords(settings)
-        if int(settings.get("workers") or 1) > 1:
+        if asks_for_several(settings.get("workers")):
             raise ValueError(
                 'a program serves with one worker; several need rsgi.run("module:app", workers=2)'
             )
+        if settings.get("on_start"):
+            raise ValueError("on_start is for rsgi.run() and the command: call the function first")
         if asks_for_reload(settings):
             raise ValueError(
                 'a program cannot restart itself; use rsgi.run("module:app", reload=True)'
@@ -64,6 +66,8 @@ class Server:
 
         server = rsgi.Server(rsgi.Config(app, port=8000))
         asyncio.run(server.serve(), loop_factory=rsgi.new_event_loop)
+
+    Any other loop will do as well, at more processor time for a request: see `serve()`.
 
     In a test, on a thread of its own:
 
@@ -134,22 +138,21 @@ class Server:
         raise RuntimeError("the server is not bound to a port")
 
     async def serve(self) -> None:
-        """Serve on the running event loop, an `rsgi.EventLoop`, until told to stop.
+        """Serve on the running event loop until told to stop.
+
+        On an `rsgi.EventLoop` everything happens in this thread. On any other loop (asyncio's own,
+        uvloop's, Jupyter's) connections have a thread of their own, and every request crosses over
+        and back: the same behaviour, but slower.
 
         On the main thread SIGINT and SIGTERM stop the server, and once it has stopped they are
         raised again for the program around it, as uvicorn does. A start that fails is logged and
         shows in `started` and `exit_status`.
 
-        Raises `RuntimeError` on another event loop, `ValueError` if an address cannot be bound.
-        Cancelling it stops the server gracefully first.
+        Raises `ValueError` if an address cannot be bound. Cancelling it stops the server gracefully
+        first; cancelling it once more, at once.
         """
         event_loop = asyncio.get_running_loop()
-        if not isinstance(event_loop, EventLoop):
-            raise RuntimeError(
-                "rsgi serves on its own event loop: "
-                "asyncio.run(server.serve(), loop_factory=rsgi.new_event_loop)"
-            )
-        with self._stop_signals():
+        with self.capture_signals():
             worker = self._bind()
             application = load_for(worker, self.config.app)
             if application is None:
@@ -158,15 +161,28 @@ class Server:
                 worker.stop()
             ended = event_loop.create_future()
             worker.announce()
-            # The end comes from within `select()`, and a loop does not look behind its own back.
-            settle = partial(event_loop.call_soon_threadsafe, _settle, ended)
-            worker.serve(event_loop, application, self._on_ready, settle)
+            worker.serve(
+                event_loop, application, self._on_ready, partial(_settle_soon, ended, worker)
+            )
+            try:
+                await self._until(ended)
+            finally:
+                if not ended.done():  # this coroutine is thrown away, most likely with its loop
+                    self.force_exit = True
+
+    async def _until(self, ended: asyncio.Future[None]) -> None:
+        cancelled: asyncio.CancelledError | None = None
+        while not ended.done():
             try:
                 await asyncio.shield(ended)
-            except asyncio.CancelledError:
-                self.should_exit = True
-                await ended
-                raise
+            except asyncio.CancelledError as error:
+                if cancelled is None:
+                    self.should_exit = True
+                else:
+                    self.force_exit = True
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def run(self) -> None:
         """Serve on an event loop of its own until told to stop."""
@@ -219,7 +235,11 @@ class Server:
             self._worker.reopen_logs()
 
     @contextmanager
-    def _stop_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM stop the server, and raise them again once it has stopped.
+
+        `serve()` does so on the main thread; a subclass that has signals of its own overrides it.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -261,14 +281,39 @@ def load_for(worker: Worker, app: str | Callable[..., Any]) -> Callable[..., Any
     """Return the application that a worker is to serve; log why there is none."""
     try:
         if worker.target is not None:
-            return load(worker.target, factory=worker.factory, app_dir=worker.app_dir)
+            return load(worker)
         made = app() if worker.factory and callable(app) else app
-        return check(made, repr(app))
+        return take(made, repr(app), worker)
     except ApplicationError as error:
         worker.fail(f"Error loading ASGI app: {error}")
         return None
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+async def serve(app: str | Callable[..., Any], **settings: Any) -> None:
+    """Serve `app` on the running event loop until this is cancelled, SIGINT or SIGTERM.
+
+    For a program that has a loop already and wants a server beside what else it does:
+
+        task = asyncio.create_task(rsgi.serve(app, port=8000))
+
+    `settings` are those of `rsgi.run()`, for one worker. `Server.serve()` says more, and `Server`
+    has the port and can be told to stop. Raises `RuntimeError` if the start fails, and `ValueError`
+    or `TypeError` for settings that are wrong.
+    """
+    server = Server(Config(app, **settings))
+    await server.serve()
+    if server.exit_status and not server.started:
+        raise RuntimeError(f"the server did not start (exit status {server.exit_status})")
+
+
+def _settle_soon(ended: asyncio.Future[None], worker: Worker) -> None:
+    # Also on rsgi's loop: the end comes from within `select()`, and a loop does not look behind its
+    # own back.
+    with suppress(RuntimeError):  # the loop is closed, and nobody waits
+        ended.get_loop().call_soon_threadsafe(_settle, ended, worker)
+
+
+def _settle(ended: asyncio.Future[None], worker: Worker) -> None:
+    worker.join()
+    if not ended.done():
+        ended.set_result(None)

@@ -30,9 +30,7 @@ def main(passed: str) -> int:
     if template.logging is not None and not configure_logging(template):
         _leave(3)
     try:
-        application = load(
-            template.target or "", factory=template.factory, app_dir=template.app_dir
-        )
+        application = load(template)
     except ApplicationError as error:
         template.fail(f"Error loading ASGI app: {error}")
         _leave(3)

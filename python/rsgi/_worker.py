@@ -55,7 +55,7 @@ def main() -> int:
     if worker.logging is not None and not configure_logging(worker):
         return worker.exit_status
     try:
-        application = load(worker.target or "", factory=worker.factory, app_dir=worker.app_dir)
+        application = load(worker)
     except ApplicationError as error:
         worker.fail(f"Error loading ASGI app: {error}")
         return worker.exit_status

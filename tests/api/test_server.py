@@ -139,11 +139,6 @@ def test_cancelling_serve_stops_the_server_first() -> None:
         socket.create_connection(("127.0.0.1", running.port), 5)
 
 
-def test_another_event_loop_is_refused_with_the_way_out() -> None:
-    with pytest.raises(RuntimeError, match="loop_factory=rsgi"):
-        asyncio.run(server().serve())
-
-
 def test_a_signal_stops_the_server_and_reaches_the_program() -> None:
     seen: list[int] = []
     running = server()

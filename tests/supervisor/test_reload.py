@@ -141,3 +141,60 @@ def test_a_stop_after_a_failed_reload_is_clean(swapped: Server, tmp_path: Path) 
     swapped.wait_for_log("Reload abandoned", deadline=LONG)
     assert swapped.get("/").text == "first"
     assert swapped.stop(LONG) == 0
+
+
+@pytest.fixture
+def configured(serve: Serve, tmp_path: Path) -> Server:
+    """Serve with settings and variables from files."""
+    (tmp_path / "configured.py").write_text(
+        textwrap.dedent(
+            """
+            import os
+            async def app(scope, receive, send):
+                body = os.environ.get("MODE", "").encode()
+                await send({"type": "http.response.start", "status": 200})
+                await send({"type": "http.response.body", "body": body})
+            """
+        )
+    )
+    (tmp_path / "rsgi.toml").write_text('header = ["x-set: first"]\n')
+    (tmp_path / ".env").write_text("MODE=first\n")
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    flags = ("--env-file", ".env", "--no-access-log", "--lifespan", "off")
+    server = serve("configured:app", *flags, cwd=tmp_path, allow_tracebacks=True, env=env)
+    server.wait_for_workers(1)
+    return server
+
+
+def what_it_serves(server: Server) -> tuple[str, str]:
+    """Return header and variable, as a worker that is started now has them."""
+    [pid] = server.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: server.worker_pids() not in ([], [pid]), deadline=LONG)
+    server.wait_for_workers(1)
+    answer = eventually(lambda: server.get("/"), deadline=LONG)
+    return answer.headers["x-set"], answer.text
+
+
+def test_settings_that_are_wrong_leave_the_old_ones(configured: Server, tmp_path: Path) -> None:
+    (tmp_path / "rsgi.toml").write_text('header = ["x-set: second"]\nworkers = "many"\n')
+    (tmp_path / ".env").write_text("MODE=second\n")
+    configured.signal(signal.SIGHUP)
+    configured.wait_for_log("rsgi.toml:2 workers", deadline=LONG)
+    assert what_it_serves(configured) == ("first", "first")
+
+
+def test_settings_whose_workers_do_not_start_are_not_kept(
+    configured: Server, tmp_path: Path
+) -> None:
+    code = (tmp_path / "configured.py").read_text()
+    (tmp_path / "rsgi.toml").write_text('header = ["x-set: second"]\n')
+    (tmp_path / ".env").write_text("MODE=second\n")
+    (tmp_path / "configured.py").write_text("raise RuntimeError\n")
+    configured.signal(signal.SIGHUP)
+    configured.wait_for_log("Reload abandoned", deadline=LONG)
+    (tmp_path / "configured.py").write_text(code)
+    assert what_it_serves(configured) == ("first", "first")
+    reload(configured)
+    answer = configured.get("/")
+    assert (answer.headers["x-set"], answer.text) == ("second", "second")

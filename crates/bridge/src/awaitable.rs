@@ -17,7 +17,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use smallvec::SmallVec;
 
-use crate::reactor::{Deferred, Reactor};
+use crate::other_loop::LoopHandle;
+use crate::reactor::Deferred;
 
 /// Something that an application awaits.
 pub(crate) trait Operation: Send + Sync + 'static {
@@ -122,7 +123,7 @@ enum Start {
 
 struct Work {
     operation: Box<dyn Operation>,
-    reactor: Arc<Reactor>,
+    handle: LoopHandle,
 }
 
 /// The future that a suspended operation is.
@@ -166,9 +167,9 @@ enum Step {
 }
 
 impl Awaitable {
-    /// Awaits `operation`, whose wake-ups end the turn of `reactor`.
-    pub(crate) fn operation(operation: Box<dyn Operation>, reactor: Arc<Reactor>) -> Self {
-        Self::starting(Start::Operation(Work { operation, reactor }))
+    /// Awaits `operation`, whose wake-ups reach the loop by `handle`.
+    pub(crate) fn operation(operation: Box<dyn Operation>, handle: LoopHandle) -> Self {
+        Self::starting(Start::Operation(Work { operation, handle }))
     }
 
     /// Returns `None` after one turn of the loop.
@@ -235,11 +236,11 @@ impl Awaitable {
             return result.map(Step::Return);
         }
         let event_loop = running_loop(py)?;
-        let is_home = work.reactor.drives(&event_loop);
+        let is_home = work.handle.drives(&event_loop);
         let waker = Waker::from(Arc::new(Alarm {
             awaitable: slf.clone().unbind(),
             elsewhere: (!is_home).then(|| event_loop.clone().unbind()),
-            reactor: Arc::clone(&work.reactor),
+            handle: work.handle.clone(),
         }));
         if let Poll::Ready(result) = work.operation.poll(py, &mut Context::from_waker(&waker)) {
             return result.map(Step::Return);
@@ -458,9 +459,9 @@ impl Awaitable {
 /// Wakes the task that awaits.
 struct Alarm {
     awaitable: Py<Awaitable>,
-    /// Another event loop than the reactor's, if it is one of those that waits.
+    /// Another event loop than the application's, if it is one of those that waits.
     elsewhere: Option<Py<PyAny>>,
-    reactor: Arc<Reactor>,
+    handle: LoopHandle,
 }
 
 impl Alarm {
@@ -476,8 +477,8 @@ impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
         match &self.elsewhere {
             None => {
-                let reactor = Arc::clone(&self.reactor);
-                reactor.defer(self);
+                let handle = self.handle.clone();
+                handle.defer(self);
             }
             Some(event_loop) => Python::attach(|py| {
                 if let Err(error) = self.call(py, event_loop) {

@@ -92,6 +92,16 @@ pub(crate) fn is_disconnect(error: &Bound<'_, PyBaseException>) -> bool {
     context.is_ok_and(|context| context.cast::<PyBaseException>().is_ok_and(is_disconnect))
 }
 
+/// Ties the traceback of an exception that was raised to its value, which Python before 3.12 does only
+/// where it is caught.
+pub(crate) fn keep_traceback(py: Python<'_>, error: &PyErr) {
+    if let Some(traceback) = error.traceback(py)
+        && let Err(error) = error.value(py).setattr("__traceback__", traceback)
+    {
+        log::debug!("an exception without its traceback: {error}");
+    }
+}
+
 /// The exception with its traceback, as Python prints it, without a trailing line break.
 pub(crate) fn format(error: &Bound<'_, PyBaseException>) -> String {
     let formatted = error

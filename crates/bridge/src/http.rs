@@ -19,23 +19,23 @@ use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
 use crate::file::{self, SendFile};
 use crate::message::{Message, invalid_header};
-use crate::reactor::Reactor;
+use crate::other_loop::LoopHandle;
 
 /// One request, as the application holds it: `receive` and `send` are its methods.
 #[pyclass(frozen, module = "rsgi._native")]
 #[derive(Debug)]
 pub struct HttpExchange {
     exchange: Arc<Exchange>,
-    reactor: Arc<Reactor>,
+    handle: LoopHandle,
 }
 
 impl HttpExchange {
-    pub(crate) fn new(exchange: Arc<Exchange>, reactor: Arc<Reactor>) -> Self {
-        Self { exchange, reactor }
+    pub(crate) fn new(exchange: Arc<Exchange>, handle: LoopHandle) -> Self {
+        Self { exchange, handle }
     }
 
     fn await_operation(&self, operation: impl Operation) -> Awaitable {
-        Awaitable::operation(Box::new(operation), Arc::clone(&self.reactor))
+        Awaitable::operation(Box::new(operation), self.handle.clone())
     }
 
     fn accept(&self, message: &Bound<'_, PyAny>) -> PyResult<Accepted> {
@@ -111,7 +111,7 @@ impl HttpExchange {
         more: More,
         path: Option<Py<PyAny>>,
     ) -> PyResult<Accepted> {
-        let handle = self.reactor.handle();
+        let handle = self.handle.runtime();
         let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
         let task = send_file(&self.exchange, message, source, more, &handle);
         let task = task.map_err(errors::from_send)?;

@@ -76,6 +76,13 @@ fn to_value(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Value> {
             .collect::<PyResult<_>>()
             .map(Value::List);
     }
+    if value.is_callable() {
+        // `loop=uvloop.new_event_loop`: as if it had been named.
+        let part = |name: &str| value.getattr(name)?.extract::<String>();
+        if let (Ok(module), Ok(name)) = (part("__module__"), part("__qualname__")) {
+            return Ok(Value::Str(format!("{module}:{name}")));
+        }
+    }
     let kind = value.get_type().qualname()?;
     Err(PyTypeError::new_err(format!("`{name}` cannot be a `{kind}`")))
 }

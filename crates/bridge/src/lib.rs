@@ -17,6 +17,7 @@ mod lifespan;
 mod logging;
 mod message;
 mod options;
+mod other_loop;
 mod queue;
 mod reactor;
 mod scope;

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::app::PyApp;
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::message::Message;
-use crate::reactor::Reactor;
+use crate::other_loop::LoopHandle;
 use crate::scope::lifespan_scope;
 use crate::tasks::{End, OnEnd, Tasks};
 use crate::{errors, logging};
@@ -33,7 +33,7 @@ pub(crate) struct LifespanRun {
 struct Channel {
     state: Mutex<State>,
     changed: Notify,
-    reactor: Arc<Reactor>,
+    handle: LoopHandle,
     /// A startup that fails is told by the supervisor, to browsers, too.
     is_development: bool,
 }
@@ -61,7 +61,7 @@ enum Event {
 impl LifespanRun {
     pub(crate) fn new(
         mode: LifespanMode,
-        reactor: Arc<Reactor>,
+        handle: LoopHandle,
         tasks: Tasks,
         is_development: bool,
     ) -> Self {
@@ -78,7 +78,7 @@ impl LifespanRun {
                     traceback: None,
                 }),
                 changed: Notify::new(),
-                reactor,
+                handle,
                 is_development,
             }),
         }
@@ -197,7 +197,7 @@ impl LifespanExchange {
     /// Wait for the next event: `lifespan.startup` or `lifespan.shutdown`.
     fn receive(&self) -> Awaitable {
         let operation = Receive(Arc::clone(&self.0));
-        Awaitable::operation(Box::new(operation), Arc::clone(&self.0.reactor))
+        Awaitable::operation(Box::new(operation), self.0.handle.clone())
     }
 
     /// Answer an event.

@@ -10,7 +10,7 @@ use rsgi_config::{
 use rsgi_protocol::forwarded::{ForwardedField, Forwarding, Trust};
 use rsgi_protocol::http::HeadLimits;
 use rsgi_protocol::proxy_header;
-use rsgi_server::{Options, Overload, ProxyProtocol, Versions, WebSocketOptions};
+use rsgi_server::{Options, Overload, ProxyProtocol, Residence, Versions, WebSocketOptions};
 
 /// How long a WebSocket's application may go on once it knows that the server stops: enough for a
 /// goodbye, and well within what Docker gives a container (10 s).
@@ -18,7 +18,7 @@ const WEBSOCKET_GRACE: Duration = Duration::from_secs(3);
 
 /// The server's options. `Config` has checked every value, so that no line here can be a wrong
 /// header.
-pub(crate) fn server(config: &Config) -> Options {
+pub(crate) fn server(config: &Config, application: Residence) -> Options {
     let http = &config.http;
     let extra = http.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
     let names_server = http.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("server"));
@@ -47,6 +47,7 @@ pub(crate) fn server(config: &Config) -> Options {
             Vec::new()
         },
         extra_fields: extra.collect::<String>().into_bytes(),
+        application,
         is_hasty: config.reload.is_on,
     }
 }

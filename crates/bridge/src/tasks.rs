@@ -3,6 +3,7 @@
 //! asyncio itself only holds weak references to tasks. What is kept here is also what a shutdown
 //! waits for, and what it cancels at its deadline.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyBaseException;
@@ -13,14 +14,15 @@ use pyo3::{PyTypeInfo, intern};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::reactor::Reactor;
+use crate::other_loop::{Letter, LoopHandle};
 
 /// Starts tasks on one event loop.
 #[derive(Debug)]
 pub(crate) struct Tasks {
     event_loop: Py<PyAny>,
-    reactor: Arc<Reactor>,
-    /// `asyncio.Task` and its keywords for an eager start; `None` before Python 3.12.
+    handle: LoopHandle,
+    /// `asyncio.Task` and its keywords for an eager start; `None` before Python 3.12, and on another
+    /// loop, which makes its own tasks.
     eager: Option<(Py<PyAny>, Py<PyDict>)>,
     running: Arc<Running>,
 }
@@ -29,7 +31,20 @@ pub(crate) struct Tasks {
 #[derive(Debug, Default)]
 struct Running {
     tasks: Mutex<Slab<Py<PyAny>>>,
+    /// Calls that will become tasks.
+    queued: AtomicUsize,
     emptied: Notify,
+}
+
+/// A call that will become a task; as long as it lives, the tasks count as running.
+#[derive(Debug)]
+pub(crate) struct Queued(Arc<Running>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::AcqRel);
+        self.0.emptied.notify_waiters();
+    }
 }
 
 /// How a task ended.
@@ -53,9 +68,10 @@ impl Tasks {
     pub(crate) fn new(
         py: Python<'_>,
         event_loop: Bound<'_, PyAny>,
-        reactor: Arc<Reactor>,
+        handle: LoopHandle,
     ) -> PyResult<Self> {
-        let eager = if py.version_info() >= (3, 12) {
+        let is_own = matches!(handle, LoopHandle::Own(_));
+        let eager = if is_own && py.version_info() >= (3, 12) {
             let keywords = PyDict::new(py);
             keywords.set_item("loop", &event_loop)?;
             keywords.set_item("eager_start", true)?;
@@ -64,7 +80,13 @@ impl Tasks {
         } else {
             None
         };
-        Ok(Self { event_loop: event_loop.unbind(), reactor, eager, running: Arc::default() })
+        Ok(Self { event_loop: event_loop.unbind(), handle, eager, running: Arc::default() })
+    }
+
+    /// Announces a call that will become one of these tasks.
+    pub(crate) fn queue(&self) -> Queued {
+        self.running.queued.fetch_add(1, Ordering::AcqRel);
+        Queued(Arc::clone(&self.running))
     }
 
     /// Runs `coroutine` as a task in a copy of the current context; `on_end` is called once it has
@@ -122,17 +144,25 @@ impl Tasks {
         let tasks: Vec<_> =
             self.running.lock().iter().map(|(_, task)| task.clone_ref(py)).collect();
         for task in tasks {
-            cancel(task.bind(py));
+            self.cancel_task(task.bind(py));
         }
-        self.reactor.wake();
+        self.handle.changed();
     }
 
     /// Cancels the task with this number, if it has not ended.
     pub(crate) fn cancel(&self, py: Python<'_>, number: usize) {
         let task = self.running.lock().get(number).map(|task| task.clone_ref(py));
         if let Some(task) = task {
-            cancel(task.bind(py));
-            self.reactor.wake();
+            self.cancel_task(task.bind(py));
+            self.handle.changed();
+        }
+    }
+
+    fn cancel_task(&self, task: &Bound<'_, PyAny>) {
+        match &self.handle {
+            LoopHandle::Own(_) => cancel(task),
+            // It is the other thread's.
+            LoopHandle::Other(mailbox) => mailbox.post(Letter::Cancel(task.clone().unbind())),
         }
     }
 
@@ -140,7 +170,8 @@ impl Tasks {
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.running.emptied.notified();
-            if self.running.lock().is_empty() {
+            // In this order: a call becomes a task before it stops being queued.
+            if self.running.queued.load(Ordering::Acquire) == 0 && self.running.lock().is_empty() {
                 return;
             }
             emptied.await;

@@ -56,6 +56,18 @@ impl Template {
         self.config.app.factory
     }
 
+    /// Which protocol the application speaks.
+    #[getter]
+    fn interface(&self) -> &'static str {
+        self.config.app.interface.as_str()
+    }
+
+    /// How many calls of a WSGI application may run at once.
+    #[getter]
+    fn wsgi_threads(&self) -> u32 {
+        self.config.app.wsgi_threads
+    }
+
     /// The directory to import from.
     #[getter]
     fn app_dir(&self) -> &str {

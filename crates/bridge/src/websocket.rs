@@ -21,23 +21,23 @@ use rsgi_server::{Flow, Kept, MessageReceived, Outgoing, WebSocket};
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
 use crate::message::{Message, SHARE_FROM, invalid_header, with_bytes, wrong_type};
-use crate::reactor::Reactor;
+use crate::other_loop::LoopHandle;
 
 /// One WebSocket, as the application holds it: `receive` and `send` are its methods.
 #[pyclass(frozen, module = "rsgi._native")]
 #[derive(Debug)]
 pub struct WebSocketExchange {
     websocket: Arc<WebSocket>,
-    reactor: Arc<Reactor>,
+    handle: LoopHandle,
 }
 
 impl WebSocketExchange {
-    pub(crate) fn new(websocket: Arc<WebSocket>, reactor: Arc<Reactor>) -> Self {
-        Self { websocket, reactor }
+    pub(crate) fn new(websocket: Arc<WebSocket>, handle: LoopHandle) -> Self {
+        Self { websocket, handle }
     }
 
     fn await_operation(&self, operation: impl Operation) -> Awaitable {
-        Awaitable::operation(Box::new(operation), Arc::clone(&self.reactor))
+        Awaitable::operation(Box::new(operation), self.handle.clone())
     }
 
     fn take(&self, message: &Bound<'_, PyAny>) -> PyResult<Flow> {

@@ -15,14 +15,16 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rsgi_config::{Config, LogConfig, LogOptions};
 use rsgi_protocol::lifespan::{LifespanMode, ShutdownOutcome, StartupOutcome};
 use rsgi_server::tls::{Tls, TlsError};
-use rsgi_server::{DrainPhase, Listener, Opening, ProxyProtocol, Service, accept_connections};
+use rsgi_server::{
+    DrainPhase, Listener, Opening, ProxyProtocol, Residence, Service, accept_connections,
+};
 use rsgi_supervisor::{
     Inherited, Order, Phase, STAND_IN, Scoreboard, Version, WorkerControl, bind_all, exit,
 };
@@ -30,13 +32,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::app::PyApp;
+use crate::app::{Home, PyApp};
 use crate::ffi::register_for_reading;
 use crate::lifespan::{LifespanRun, describe};
 use crate::logging::{LogQueue, Queue};
 use crate::options;
+use crate::other_loop::{Beside, LoopHandle};
 use crate::reactor::ParkHooks;
-use crate::selector::Selector;
 use crate::tasks::Tasks;
 use crate::telemetry::Board;
 use crate::watchdog::{DumpRequests, Inspector, Watchdog, Watched, limits};
@@ -69,6 +71,8 @@ pub struct Worker {
     tls: Option<Arc<Tls>>,
     control: Arc<Control>,
     dumps: DumpRequests,
+    /// Where connections are driven if the event loop is not rsgi's.
+    beside: Mutex<Option<Beside>>,
     /// Why the application cannot be served, and this worker is there in its place.
     stand_in: Option<String>,
 }
@@ -189,6 +193,7 @@ impl Worker {
             })),
             control: Control::new(None, 0),
             dumps: DumpRequests::listen_if_free(settings.py())?,
+            beside: Mutex::default(),
             stand_in: None,
         })
     }
@@ -203,6 +208,18 @@ impl Worker {
     #[getter]
     fn factory(&self) -> bool {
         self.config.app.factory
+    }
+
+    /// Which protocol the application speaks.
+    #[getter]
+    fn interface(&self) -> &'static str {
+        self.config.app.interface.as_str()
+    }
+
+    /// How many calls of a WSGI application may run at once.
+    #[getter]
+    fn wsgi_threads(&self) -> u32 {
+        self.config.app.wsgi_threads
     }
 
     /// The directory to import from.
@@ -307,8 +324,9 @@ impl Worker {
         self.control.has_started.load(Ordering::Relaxed)
     }
 
-    /// Serve `application` on `event_loop`, which has to run or to be run next. `on_ready` is called
-    /// once connections are accepted, and `on_end` when all is over.
+    /// Serve `application` on `event_loop`: on rsgi's, which has to run or to be run next, or beside
+    /// any other, which has to be the running one. `on_ready` is called once connections are accepted,
+    /// and `on_end` when all is over, both from another thread if the loop is another one.
     fn serve(
         &self,
         event_loop: &Bound<'_, PyAny>,
@@ -317,17 +335,16 @@ impl Worker {
         on_end: Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = event_loop.py();
-        let selector = event_loop
-            .getattr(intern!(py, "_selector"))?
-            .cast_into::<Selector>()
-            .map_err(|_| PyTypeError::new_err("rsgi serves on rsgi.EventLoop only"))?;
+        let home = Home::of(event_loop)?;
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Place { listeners, scoreboard, slot }) = place else {
             return Err(PyRuntimeError::new_err("this worker has served already"));
         };
-        let reactor = Arc::clone(selector.get().reactor());
-        let handle = reactor.handle();
-        let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
+        let handle = home.handle();
+        let other = match &home {
+            Home::Own(_) => None,
+            Home::Other(other) => Some(Arc::clone(other)),
+        };
         let limit = self.config.http.limit_connections;
         let board = Board::new(scoreboard, slot, self.max_requests()).with_connection_limit(limit);
         let board = Arc::new(board);
@@ -336,33 +353,39 @@ impl Worker {
         let queue = self.python_logging(py)?;
         let app = PyApp::new(
             traced(application)?.unbind(),
-            selector.clone().unbind(),
-            Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
+            home,
+            Tasks::new(py, event_loop.clone(), handle.clone())?,
             self.config.app.root_path.clone(),
         );
         let worker = self.control.supervisor.is_some().then_some(self.control.index);
         let access_log = logging::access_log(&self.config.log, worker, queue.as_ref())?;
         let telemetry = Arc::clone(&board);
-        let service = Service::new(app, options::server(&self.config), access_log, telemetry);
-        reactor.set_hooks(Arc::new(Hooks {
-            service: Arc::clone(&service),
-            board: Arc::clone(&board),
-        }));
+        let residence = match &handle {
+            LoopHandle::Own(_) => Residence::SameThread,
+            LoopHandle::Other(_) => Residence::OtherThread,
+        };
+        let options = options::server(&self.config, residence);
+        let service = Service::new(app, options, access_log, telemetry);
+        let hooks = Hooks { service: Arc::clone(&service), board: Arc::clone(&board) };
         let mode = lifespan_mode(self.config.app.lifespan);
         let lifespan = LifespanRun::new(
             mode,
-            Arc::clone(&reactor),
-            Tasks::new(py, event_loop.clone(), Arc::clone(&reactor))?,
+            handle.clone(),
+            Tasks::new(py, event_loop.clone(), handle.clone())?,
             self.config.reload.is_on,
         );
         let control = Arc::clone(&self.control);
         let watchdog = Watchdog::start(Watched {
             board: Arc::clone(&board),
-            turns: reactor.turns(),
+            turns: match &handle {
+                LoopHandle::Own(reactor) => reactor.turns(),
+                LoopHandle::Other(_) => Arc::default(),
+            },
             requests: Arc::clone(service.live_requests()),
             inspector: Inspector::new(py)?,
             dump_asked: self.dumps.asked(),
-            limits: limits(&self.config.workers),
+            // How long another loop may do other things is its program's business.
+            limits: if other.is_none() { limits(&self.config.workers) } else { Default::default() },
             replace: Box::new(move |duration| {
                 control.report(|supervisor| supervisor.blocked(duration));
                 control.supervisor.is_some()
@@ -386,11 +409,29 @@ impl Worker {
             config: self.config.clone(),
         };
         let on_end = on_end.unbind();
+        if let Some(other) = other {
+            let life = async move { run.to_end(listeners).await };
+            let beside = Beside::start(other, life, Arc::new(hooks), move || call_back(&on_end))?;
+            *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some(beside);
+            return Ok(());
+        }
+        let LoopHandle::Own(reactor) = handle else { return Ok(()) };
+        let handle = reactor.handle();
+        let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
+        reactor.set_hooks(Arc::new(hooks));
         drop(handle.spawn(async move {
             run.to_end(listeners).await;
             call_back(&on_end);
         }));
         Ok(())
+    }
+
+    /// Wait for the thread beside another event loop, which has called `on_end`. Called by the loop.
+    fn join(&self, py: Python<'_>) {
+        let beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(beside) = beside {
+            beside.join(py);
+        }
     }
 }
 
@@ -417,6 +458,7 @@ impl Worker {
             dumps: DumpRequests::listen(),
             stand_in,
             control: Control::new(Some(control), index),
+            beside: Mutex::default(),
         }))
     }
 

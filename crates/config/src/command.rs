@@ -28,6 +28,7 @@ pub(crate) fn parse(
             *argument = usual;
         }
     }
+    join_switches(&mut arguments);
     complete_proxy_protocol(&mut arguments);
     let mut has_unknown = false;
     let matches = loop {
@@ -77,6 +78,27 @@ fn with_dashes(argument: &OsStr) -> Option<OsString> {
     let key = name.replace('-', "_");
     let is_ours = name.contains('_') && table::all().any(|setting| setting.is_called(&key));
     is_ours.then(|| format!("--{}{value}", dashed(&key)).into())
+}
+
+/// Puts `--switch false` into one argument, as uvicorn takes it for `--ws-per-message-deflate`. What
+/// says yes or no can be nothing else: no application is called `false`.
+fn join_switches(arguments: &mut Vec<OsString>) {
+    let is_switch = |argument: &OsStr| {
+        let mut switches = table::all().filter(|setting| setting.kind == Kind::Switch);
+        switches.any(|setting| argument == OsStr::new(&setting.flag()))
+    };
+    let mut index = 0;
+    while let [first, second, ..] = arguments.get(index..).unwrap_or_default() {
+        // A single letter could be a module.
+        let word = second.to_str().filter(|word| *word == "0" || *word == "1" || word.len() > 1);
+        let word = word.filter(|word| values::switch(word).is_ok());
+        if let Some(word) = word.filter(|_| is_switch(first)) {
+            let mut joined = first.clone();
+            joined.push(format!("={word}"));
+            arguments.splice(index..=index.saturating_add(1), [joined]);
+        }
+        index = index.saturating_add(1);
+    }
 }
 
 /// gunicorn's `--proxy-protocol` may stand alone, and then means either version.
@@ -205,7 +227,9 @@ pub(crate) fn describe(error: &clap::Error) -> Problem {
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument => {
+            let ambiguous = (argument == "-p").then(|| "--pid or --port".to_owned());
             let hint = nearest_flag(flag_of(&argument))
+                .or(ambiguous)
                 .map(|known| format!("; did you mean {known}?"))
                 .unwrap_or_default();
             Problem::general(format!("unknown option `{argument}`{hint}"))

@@ -5,7 +5,7 @@
 //! meaning of one of ours is an alias in [`crate::table`] instead. Long because it is one table.
 
 use crate::setting::{Kind, Setting};
-use crate::types::HttpVersions;
+use crate::types::{HttpVersions, Ws};
 use crate::{tls, values};
 
 const LOOP: &str = "workers run rsgi's own event loop";
@@ -96,11 +96,6 @@ pub(crate) static OTHERS: &[Setting] = &[
         },
         ..ignored("loop", "LOOP", LOOP)
     },
-    Setting {
-        doc: "`auto`, `asgi3` or `asgi`.",
-        read: |_, text| values::choice(text, &["auto", "asgi3", "asgi"]),
-        ..ignored("interface", "INTERFACE", "applications are always called as ASGI 3")
-    },
     ignored("http_parser", "PARSER", PARSER),
     ignored("task_impl", "WORD", "requests are asyncio's own tasks"),
     ignored("runtime_mode", "WORD", "a worker has one thread"),
@@ -118,6 +113,7 @@ pub(crate) static OTHERS: &[Setting] = &[
         short: Some('D'),
         ..refused("daemon", "", "", "rsgi stays in the foreground; use systemd or Docker")
     },
+    ignored("initgroups", "", "the groups of --user are always taken on"),
     ignored("worker_tmp_dir", "DIR", "heartbeats are in shared memory, not in a file"),
     ignored("backpressure", "N", "use --limit-concurrency and --limit-queue"),
     Setting {
@@ -233,6 +229,7 @@ pub(crate) static OTHERS: &[Setting] = &[
     ignored("static_path_expires", "TIME", NO_FILES),
     ignored("quic_bind", "ADDRESS", "HTTP/3 is not spoken"),
     refused("insecure_bind", "ADDRESS", "", "the address says it: --bind http://ADDRESS"),
+    refused("ssl_context_factory", "FUNCTION", "", "certificates are files: --ssl-certfile"),
     ignored("suppress_ragged_eofs", "", OPENSSL),
     ignored("do_handshake_on_connect", "", OPENSSL),
     Setting {
@@ -242,6 +239,18 @@ pub(crate) static OTHERS: &[Setting] = &[
         read: |draft, text| {
             if values::switch(text)? {
                 draft.config.tls.client_certificates = tls::ClientCertificates::Required;
+            }
+            Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "no_ws",
+        kind: Kind::Flag,
+        help: "the same as `--ws none`",
+        read: |draft, text| {
+            if values::switch(text)? {
+                draft.config.websocket.ws = Ws::None;
             }
             Ok(())
         },

@@ -54,8 +54,8 @@ pub use proxies::{ForwardedField, ProxyOptions, ProxyProtocol, TrustedPeer};
 pub use surroundings::Surroundings;
 pub use tls::{ClientCertificates, Secret, TlsOptions, TlsVersion};
 pub use types::{
-    Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, HttpVersions, Lifespan,
-    LogConfig, LogFile, LogFormat, LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, DEFAULT_UNIX_PERMISSIONS, HttpVersions, Interface,
+    Lifespan, LogConfig, LogFile, LogFormat, LogLevel, MemoryLimit, ParseError, WorkerCount, Ws,
 };
 
 /// A complete configuration, and what the user should be told about it.

@@ -14,8 +14,8 @@ use crate::access_format::AccessFormat;
 use crate::proxies::ProxyOptions;
 use crate::tls::TlsOptions;
 use crate::types::{
-    Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Lifespan, LogConfig, LogFile,
-    LogFormat, LogLevel, MemoryLimit, WorkerCount, Ws,
+    Account, BindAddr, ByteSize, DEFAULT_PORT, HttpVersions, Interface, Lifespan, LogConfig,
+    LogFile, LogFormat, LogLevel, MemoryLimit, WorkerCount, Ws,
 };
 
 /// Everything that can be set.
@@ -42,7 +42,7 @@ pub struct Config {
 }
 
 /// Which application, and how it is told about the server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppOptions {
     /// `module:attribute`, `module` or `module:factory()`; none if an object was given instead.
     pub target: Option<String>,
@@ -50,10 +50,28 @@ pub struct AppOptions {
     pub factory: bool,
     /// The directory to import from; empty for the current one.
     pub app_dir: String,
+    /// Which protocol it speaks.
+    pub interface: Interface,
+    /// How many calls of a WSGI application run at once in a worker.
+    pub wsgi_threads: u32,
     /// Whether the application is told of start and stop.
     pub lifespan: Lifespan,
     /// The path the application is mounted on: empty, or with a first and no last `/`.
     pub root_path: String,
+}
+
+impl Default for AppOptions {
+    fn default() -> Self {
+        Self {
+            target: None,
+            factory: false,
+            app_dir: String::new(),
+            interface: Interface::Auto,
+            wsgi_threads: 10,
+            lifespan: Lifespan::Auto,
+            root_path: String::new(),
+        }
+    }
 }
 
 /// How processes are started: what is not for them to know, since they find it done.

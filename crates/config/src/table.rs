@@ -13,7 +13,7 @@ use crate::draft::StreamShutdown;
 use crate::proxies::{ForwardedField, ProxyProtocol, TrustedPeer};
 use crate::setting::{Group, Kind, Reach, Setting, Variable};
 use crate::types::{
-    Account, ByteSize, HttpVersions, Lifespan, LogConfig, LogFile, LogFormat, LogLevel,
+    Account, ByteSize, HttpVersions, Interface, Lifespan, LogConfig, LogFile, LogFormat, LogLevel,
     MemoryLimit, ParseError, Ws, parse_fd, parse_host, parse_port, unix_path,
 };
 use crate::{tls, values};
@@ -90,6 +90,32 @@ pub(crate) static SETTINGS: &[Setting] = &[
         read: |draft, text| {
             draft.launch.python_path.extend(values::directories(text)?);
             Ok(())
+        },
+        ..Setting::ROW
+    },
+    Setting {
+        name: "interface",
+        words: Interface::WORDS,
+        placeholder: "WORD",
+        default: "auto",
+        group: Group::Application,
+        help: "what APP speaks: auto, asgi3, asgi2, wsgi",
+        doc: "`auto` is ASGI 3, and ASGI 2 for what takes one argument. WSGI has to be asked for, needs the extra \
+              `rsgi[wsgi]`, and is explained in [Flask](../guides/flask.md). `asgi` is `asgi3`, as in granian.",
+        read: |draft, text| store(&mut draft.config.app.interface, text.parse::<Interface>()),
+        ..Setting::ROW
+    },
+    Setting {
+        name: "wsgi_threads",
+        placeholder: "N",
+        default: "10",
+        group: Group::Application,
+        help: "calls of a WSGI APP at once, in each worker",
+        doc: "A WSGI application blocks while it works, so each call has a thread; further requests wait. Every \
+              thread may hold a connection to the database: `--workers` times this is what that has to allow. \
+              No ASGI application needs it.",
+        read: |draft, text| {
+            store(&mut draft.config.app.wsgi_threads, values::integer(text, 1, 1000))
         },
         ..Setting::ROW
     },
@@ -317,7 +343,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         group: Group::Workers,
         help: "replace a worker blocked this long",
         doc: "Not a limit for requests: it is about an event loop that stands still, or a process that does. Stacks and requests are logged \
-              first. `0` is no limit, which is what a debugger needs.",
+              first. `0` is no limit. A loop that a debugger holds does not count.",
         read: |draft, text| store(&mut draft.config.workers.timeout, values::duration(text)),
         ..Setting::ROW
     },
@@ -972,7 +998,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "error_logfile",
-        aliases: &["log_file"],
+        aliases: &["log_file", "error_log"],
         kind: Kind::Text,
         placeholder: "PATH",
         default: "-",

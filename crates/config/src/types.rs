@@ -596,12 +596,63 @@ impl FromStr for HttpVersions {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
+        // A class of uvicorn's, `module:class`, is a parser as well.
+        if text
+            .split_once(':')
+            .is_some_and(|(module, class)| !module.is_empty() && !class.is_empty())
+        {
+            return Ok(Self::Auto);
+        }
         let word = Self::WORDS.iter().find(|word| word.eq_ignore_ascii_case(text));
         match *word.ok_or_else(|| one_of(Self::WORDS))? {
             "1" => Ok(Self::Http1),
             "2" => Ok(Self::Http2),
             _ => Ok(Self::Auto),
         }
+    }
+}
+
+/// Which protocol the application speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interface {
+    /// ASGI 3, or 2 if it looks like that.
+    #[default]
+    Auto,
+    /// ASGI 3: one call with `scope`, `receive` and `send`.
+    Asgi3,
+    /// ASGI 2: a call with `scope`, whose result is called with `receive` and `send`.
+    Asgi2,
+    /// WSGI, in threads.
+    Wsgi,
+}
+
+impl Interface {
+    /// The words for the variants; `asgi` is granian's.
+    pub(crate) const WORDS: &'static [&'static str] = &["auto", "asgi3", "asgi2", "wsgi", "asgi"];
+
+    /// The word for this variant.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Asgi3 => "asgi3",
+            Self::Asgi2 => "asgi2",
+            Self::Wsgi => "wsgi",
+        }
+    }
+}
+
+impl FromStr for Interface {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if text.eq_ignore_ascii_case("asgi") {
+            return Ok(Self::Asgi3);
+        }
+        [Self::Auto, Self::Asgi3, Self::Asgi2, Self::Wsgi]
+            .into_iter()
+            .find(|value| value.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| one_of(Self::WORDS))
     }
 }
 

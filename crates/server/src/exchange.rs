@@ -180,6 +180,15 @@ pub(crate) trait Outlet: Send + Sync {
     fn write_now(&self, cx: &mut Context<'_>) -> Written;
 }
 
+/// An outlet that is never there, for a connection that writes in its own time only.
+pub(crate) struct NoOutlet;
+
+impl Outlet for NoOutlet {
+    fn write_now(&self, _: &mut Context<'_>) -> Written {
+        Written::Busy
+    }
+}
+
 /// What came of writing at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {

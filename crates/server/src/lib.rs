@@ -42,7 +42,7 @@ pub use proxy_protocol::ProxyProtocol;
 pub use redirect::Redirect;
 pub use service::{
     App, ConnectionInfo, DRAIN_PATIENCE, DrainPhase, HASTY_PATIENCE, NoTelemetry, Options,
-    Overload, Request, Service, Telemetry, Versions,
+    Overload, Request, Residence, Service, Telemetry, Versions,
 };
 pub use transport::Transport;
 pub use websocket::{Kept, MessageReceived, Outgoing, WebSocket, WebSocketOptions};

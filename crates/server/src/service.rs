@@ -198,6 +198,19 @@ pub struct Options {
     /// Whether somebody waits for a drain's end (`--reload`): connections without a request close
     /// after [`HASTY_PATIENCE`], and a response that has begun is cut where it would be asked to end.
     pub is_hasty: bool,
+    /// Where the application runs.
+    pub application: Residence,
+}
+
+/// Where an application runs, as seen from the connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Residence {
+    /// In the thread that drives them: what it sends leaves while it sends it.
+    #[default]
+    SameThread,
+    /// In another one, which must not touch a connection: what it sends leaves once the connection's
+    /// own task gets to it.
+    OtherThread,
 }
 
 /// What happens when there is too much to do.

@@ -86,6 +86,22 @@ impl Directories {
     }
 }
 
+impl Directories {
+    /// Whether a debugger holds the loop: it is in what the loop has called, waiting for somebody. (One
+    /// that has started the whole program is on the stack, too, but further out.)
+    pub(crate) fn is_debugged(&self, stack: &Stack) -> bool {
+        self.called_by_the_loop(stack).iter().any(|frame| self.is_debugger(&frame.file))
+    }
+
+    fn is_debugger(&self, file: &str) -> bool {
+        // What other terminal debuggers are built on, too: ipdb, pudb, remote-pdb.
+        let is_standard = is_in(file, &self.library)
+            && matches!(file.get(self.library.len() + 1..), Some("bdb.py" | "pdb.py"));
+        // PyCharm's and VS Code's.
+        is_standard || ["/pydevd", "/_pydevd", "/debugpy/"].iter().any(|part| file.contains(part))
+    }
+}
+
 fn is_in(file: &str, directory: &str) -> bool {
     !directory.is_empty() && file.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
 }
@@ -186,6 +202,25 @@ mod tests {
             ("<frozen runpy>", Owner::Machinery),
         ] {
             assert_eq!(directories().owner(file), owner, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_debugger_is_recognised_where_the_loop_has_called_it() {
+        const LOOP: &str = "/srv/rsgi/_event_loop.py";
+        const MAIN: &str = "/srv/main.py";
+        const BDB: &str = "/usr/lib/python3.13/bdb.py";
+        let table: [(&[&str], bool); 7] = [
+            (&["/usr/lib/python3.13/cmd.py", "/usr/lib/python3.13/pdb.py", BDB, MAIN, LOOP], true),
+            (&["/v/site-packages/debugpy/_vendored/pydevd/pydevd.py", MAIN, LOOP], true),
+            (&["/opt/pycharm/plugins/helpers/pydev/pydevd.py", MAIN, LOOP], true),
+            (&["/opt/pydev/_pydevd_bundle/pydevd_frame.py", MAIN, LOOP], true),
+            (&[MAIN, LOOP, MAIN, BDB, "/usr/lib/python3.13/pdb.py"], false),
+            (&["/srv/bdb.py", MAIN, LOOP], false),
+            (&[MAIN, LOOP], false),
+        ];
+        for (files, expected) in table {
+            assert_eq!(directories().is_debugged(&stack(files)), expected, "{files:?}");
         }
     }
 

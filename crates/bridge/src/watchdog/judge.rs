@@ -106,6 +106,13 @@ impl Judge {
         None
     }
 
+    /// There is a good reason for the blockage so far.
+    pub(crate) fn excuse(&mut self, now_ns: u64) {
+        if let State::Still { .. } = self.state {
+            self.state = State::Still { since_ns: now_ns, told: Told::Nothing };
+        }
+    }
+
     /// How long to wait until the next look.
     pub(crate) fn patience(&mut self, now_ns: u64) -> Duration {
         let limits = [self.limits.slow, self.limits.timeout];
@@ -246,6 +253,21 @@ mod tests {
         };
         assert_eq!(verdict, Verdict::Slow(ms(1_000)), "the time it was stopped is not counted");
         assert!(now > nanoseconds(Duration::from_secs(100)));
+    }
+
+    #[test]
+    fn an_excuse_is_good_for_one_limit() {
+        let mut judge = Judge::new(LIMITS);
+        let pulse = Pulse { running_since_ns: 1, turns: 1 };
+        let (mut now, mut told) = (1, Vec::new());
+        while now < nanoseconds(ms(3_500)) {
+            if let Some(verdict) = judge.look(pulse, true, now) {
+                told.push(verdict);
+                judge.excuse(now);
+            }
+            now += nanoseconds(judge.patience(now));
+        }
+        assert_eq!(told, [Verdict::Slow(ms(1_000)); 3]);
     }
 
     #[test]

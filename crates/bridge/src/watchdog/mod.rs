@@ -130,6 +130,7 @@ impl Watched {
         let (slow, timeout) = self.limits;
         let mut judge = Judge::new(Limits { slow: limit(slow), timeout: limit(timeout) });
         let mut dumps = 0;
+        let mut held = None;
         while !ended.load(Ordering::Relaxed) {
             let now = monotonic_ns();
             let slot = self.board.slot();
@@ -143,8 +144,22 @@ impl Watched {
                 self.dump();
             }
             match judge.look(self.pulse(), counts, now) {
-                Some(Verdict::Slow(duration)) => self.warn(duration),
-                Some(Verdict::TimedOut(duration)) => self.give_up(duration),
+                Some(Verdict::Slow(duration)) => {
+                    let seen = self.see(Wanted::Loop);
+                    if self.is_debugged(&seen, &mut held) {
+                        judge.excuse(monotonic_ns());
+                    } else {
+                        self.warn(duration, &seen);
+                    }
+                }
+                Some(Verdict::TimedOut(duration)) => {
+                    let seen = self.see(Wanted::All);
+                    if self.is_debugged(&seen, &mut held) {
+                        judge.excuse(monotonic_ns());
+                    } else {
+                        self.give_up(duration, &seen);
+                    }
+                }
                 Some(Verdict::Recovered(duration)) => {
                     log::warn!(
                         "The event loop moves again, it was blocked for {} s",
@@ -164,19 +179,34 @@ impl Watched {
         }
     }
 
+    /// Looks at a blocked loop.
+    fn see(&mut self, wanted: Wanted) -> Seen {
+        Seen { before: self.pulse(), found: self.look(wanted) }
+    }
+
+    /// Whether the loop waits for somebody at a debugger. Says so once; `held` is when it last did.
+    fn is_debugged(&self, seen: &Seen, held: &mut Option<Pulse>) -> bool {
+        let of_the_loop = seen.found.stacks.threads.first().filter(|thread| thread.is_loop);
+        let is_debugged = of_the_loop
+            .and_then(|thread| thread.stack.as_ref().ok())
+            .is_some_and(|stack| self.inspector.directories.is_debugged(stack));
+        if is_debugged && held.replace(seen.before) != Some(seen.before) {
+            log::info!("A debugger holds the event loop, which does not count as blocked");
+        }
+        is_debugged
+    }
+
     fn dump(&mut self) {
         let found = self.look(Wanted::All);
         let pid = std::process::id();
         log::warn!("Stacks of process [{pid}], asked for by SIGUSR2{}", self.report(&found));
     }
 
-    fn warn(&mut self, duration: Duration) {
-        let before = self.pulse();
-        let found = self.look(Wanted::Loop);
-        let (duration, report) = (tenths(duration), self.report(&found));
+    fn warn(&self, duration: Duration, Seen { before, found }: &Seen) {
+        let (duration, report) = (tenths(duration), self.report(found));
         // Where C code held the GIL, the stacks come from a signal, which may have set it free: they
         // are from before that.
-        if self.pulse() == before || found.stacks.interpreter == Interpreter::Held {
+        if self.pulse() == *before || found.stacks.interpreter == Interpreter::Held {
             let place = report.place();
             log::warn!("The event loop has been blocked for {duration} s{place}{report}");
         } else {
@@ -186,13 +216,11 @@ impl Watched {
         }
     }
 
-    fn give_up(&mut self, duration: Duration) {
-        let before = self.pulse();
-        let found = self.look(Wanted::All);
-        let report = self.report(&found);
+    fn give_up(&self, duration: Duration, Seen { before, found }: &Seen) {
+        let report = self.report(found);
         let (seconds, place) = (tenths(duration), report.place());
         log::error!("The event loop has been blocked for {seconds} s (--timeout){place}{report}");
-        if self.pulse() != before {
+        if self.pulse() != *before {
             log::warn!("The event loop has just moved, this worker is not replaced");
         } else if !(self.replace)(duration) {
             log::error!("There is no supervisor that could replace this process, it goes on");
@@ -213,6 +241,13 @@ impl Watched {
             directories: &self.inspector.directories,
         }
     }
+}
+
+/// A blocked loop, looked at.
+struct Seen {
+    /// What it showed right before.
+    before: Pulse,
+    found: Found,
 }
 
 /// What there is to tell.

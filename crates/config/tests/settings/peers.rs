@@ -10,35 +10,8 @@ const LISTS: [(&str, &str); 4] = [
     ("hypercorn", include_str!("peers/hypercorn.txt")),
 ];
 
-/// Options for what this server does not do yet. They may be known, and need not.
-const MAY_BE_UNKNOWN: [&str; 26] = [
-    "--preload",
-    "--pid",
-    "-p",
-    "--pid-file",
-    "--user",
-    "-u",
-    "--group",
-    "-g",
-    "--initgroups",
-    "--workers-max-rss",
-    "--workers-lifetime",
-    "--ws-max-size",
-    "--ws-max-queue",
-    "--ws-ping-interval",
-    "--ws-ping-timeout",
-    "--ws-per-message-deflate",
-    "--websocket-max-message-size",
-    "--websocket-ping-interval",
-    "--ws",
-    "--no-ws",
-    "--access-log",
-    "--access-logfile",
-    "--error-logfile",
-    "--error-log",
-    "--log-file",
-    "--timeout",
-];
+/// What two of them mean two things by: it is not guessed.
+const AMBIGUOUS: &str = "-p";
 
 fn options(list: &'static str) -> impl Iterator<Item = &'static str> {
     list.lines().filter(|line| !line.starts_with('#'))
@@ -49,11 +22,12 @@ fn every_option_of_every_peer_is_known() {
     let mut unknown = Vec::new();
     for (server, list) in LISTS {
         for option in options(list) {
-            let flag = option.split(' ').next().unwrap_or(option);
-            if MAY_BE_UNKNOWN.contains(&flag) {
+            let line = option.replace("VALUE", "1");
+            if line.starts_with(AMBIGUOUS) {
+                let message = mistake(&format!("{line} m:a"), &[]);
+                assert!(message.contains("`-p`; did you mean --pid or --port?"), "{message}");
                 continue;
             }
-            let line = option.replace("VALUE", "1");
             if let Err(error) = load_with(&format!("{line} m:a"), &[]) {
                 let error = error.to_string();
                 // its value may be wrong, its form must not
@@ -76,7 +50,7 @@ fn a_variable_of_uvicorn_sets_what_its_option_sets() {
             Some((flag, _)) => (flag, true),
             None => (option, false),
         };
-        if MAY_BE_UNKNOWN.contains(&flag) || flag == "--version" || flag.starts_with("--no-") {
+        if flag == "--version" || flag.starts_with("--no-") {
             continue;
         }
         // there is no such file, and both must say so
@@ -136,6 +110,17 @@ fn headers_in_a_variable_of_uvicorn_are_split_at_spaces() {
     let expected =
         [("a", "1"), ("b", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(config.http.headers, expected);
+}
+
+#[test]
+fn a_switch_may_have_its_value_behind_it() {
+    let deflate =
+        |line: &str| load_with(line, &[]).expect("right").config.websocket.ws_per_message_deflate;
+    assert!(!deflate("--ws-per-message-deflate false m:a"));
+    assert!(!deflate("m:a --ws-per-message-deflate off"));
+    assert!(deflate("--ws-per-message-deflate m:a"));
+    let loaded = load_with("--ws-per-message-deflate t", &[]).expect("a module of one letter");
+    assert_eq!(loaded.config.app.target.as_deref(), Some("t"));
 }
 
 #[test]

@@ -125,10 +125,6 @@ fn settings_of_other_servers_are_accepted_with_a_notice() {
         ("--loop uvloop", "--loop uvloop has no effect: workers run rsgi's own event loop"),
         ("--http h11", "--http h11 has no effect: there is one HTTP implementation"),
         ("--ws wsproto", "--ws wsproto has no effect: there is one WebSocket implementation"),
-        (
-            "--interface asgi3",
-            "--interface asgi3 has no effect: applications are always called as ASGI 3",
-        ),
     ];
     for (flag, notice) in table {
         assert_eq!(notices(&format!("{flag} m:a"), &[]), [notice]);

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 
 use super::Connection;
-use crate::exchange::{Outlet, Written};
+use crate::exchange::{NoOutlet, Outlet, Written};
 use crate::http2::Http2Task;
-use crate::service::{App, ConnectionInfo, Entry};
+use crate::service::{App, ConnectionInfo, Entry, Residence};
 use crate::transport::Transport;
 
 /// The task of one connection. Resolves when it is closed.
@@ -27,7 +27,11 @@ impl<T: Transport, A: App> ConnectionTask<T, A> {
     /// `read` has been read from the client already.
     pub(crate) fn new(io: T, read: BytesMut, entry: Entry<A>, peer: ConnectionInfo) -> Self {
         let connection = Arc::new_cyclic(|this: &Weak<Mutex<Connection<T, A>>>| {
-            let outlet = Weak::<Mutex<_>>::clone(this);
+            let outlet: Weak<dyn Outlet> = match entry.service.options.application {
+                Residence::SameThread => Weak::<Mutex<_>>::clone(this),
+                // Its timers and its socket are those of the thread that polls it.
+                Residence::OtherThread => Weak::<NoOutlet>::new(),
+            };
             let mut connection = Connection::new(io, entry, peer, outlet);
             connection.read = read;
             Mutex::new(connection)

@@ -23,7 +23,7 @@ use super::answer::{answer, append};
 use super::tunnel::{Asked, Tunnel};
 use crate::access_log::{Ended, Entry};
 use crate::deadline::Deadline;
-use crate::exchange::{Exchange, HIGH_WATER, Outcome, Outlet, Output, OutputEnd, Written};
+use crate::exchange::{Exchange, HIGH_WATER, NoOutlet, Outcome, Output, OutputEnd};
 use crate::live::LiveKey;
 use crate::service::{App, ConnectionInfo, DrainPhase, Service};
 use crate::websocket::{Log, WebSocket};
@@ -122,15 +122,6 @@ enum SendState {
 
 /// The client has gone, or must not go on.
 pub(super) struct Lost;
-
-/// An outlet that is never there: the connection writes for all of its streams at once.
-pub(super) struct NoOutlet;
-
-impl Outlet for NoOutlet {
-    fn write_now(&self, _: &mut Context<'_>) -> Written {
-        Written::Busy
-    }
-}
 
 impl<A: App> StreamTask<A> {
     /// Counts the request; the end of the task counts it off.

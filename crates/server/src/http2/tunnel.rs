@@ -14,9 +14,9 @@ use h2::{Reason, RecvStream, SendStream};
 use rsgi_protocol::websocket::deflate::Agreement;
 use tokio::time::Instant;
 
-use super::stream::{Lost, NoOutlet, SEND_BUFFER, STALL_TIMEOUT};
+use super::stream::{Lost, SEND_BUFFER, STALL_TIMEOUT};
 use crate::deadline::Deadline;
-use crate::exchange::HIGH_WATER;
+use crate::exchange::{HIGH_WATER, NoOutlet};
 use crate::http1::write_queue::WriteQueue;
 use crate::service::{App, DrainPhase, Service};
 use crate::websocket::{Log, Session, WebSocket, WebSocketOptions};

@@ -3,7 +3,7 @@
 
 use rsgi_protocol::http::cycle::MessageError;
 use rsgi_protocol::http::head::Version;
-use rsgi_server::{Flow, HIGH_WATER, SendError};
+use rsgi_server::{Flow, HIGH_WATER, Residence, SendError};
 
 use crate::support::{Client, Stage, TestApp, get, request, until_idle};
 
@@ -38,6 +38,28 @@ async fn a_date_is_added_where_the_application_gives_none() {
     assert!(date.ends_with(" GMT"), "{date}");
     drop(client);
     stage.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_in_another_thread_leaves_writing_to_the_connection() {
+    for (residence, writes) in [(Residence::SameThread, true), (Residence::OtherThread, false)] {
+        let mut stage = Stage::played_with(|options| options.application = residence);
+        let mut client = stage.connect();
+        client.send(get("/")).await;
+        let call = stage.call().await;
+        until_idle().await;
+        call.start(200, &[]).expect("nothing has been sent");
+        call.part("part").expect("started");
+        // No task has run since.
+        assert_eq!(stage.bytes().1 > 0, writes, "{residence:?}");
+        client.head().await;
+        assert_eq!(client.chunk().await, b"part", "{residence:?}");
+        call.last("").expect("open");
+        assert_eq!(raw(&mut client).await, "0\r\n\r\n", "{residence:?}");
+        drop(client);
+        drop(call);
+        stage.settle().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

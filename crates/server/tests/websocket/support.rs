@@ -11,7 +11,7 @@ use rsgi_protocol::websocket::handshake::Acceptance;
 use rsgi_protocol::websocket::{Close, Kind};
 use rsgi_server::{
     AccessLog, App, ConnectionInfo, DrainPhase, Exchange, Flow, Kept, MessageReceived, Options,
-    Outcome, Outgoing, Request, SendError, Service, Telemetry, Versions, WebSocket,
+    Outcome, Outgoing, Request, Residence, SendError, Service, Telemetry, Versions, WebSocket,
     WebSocketOptions, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -219,6 +219,7 @@ impl Stage {
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
+            application: Residence::SameThread,
             is_hasty: false,
         };
         let (tx, calls) = mpsc::channel(16);

@@ -8,6 +8,7 @@ mod options;
 mod workers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
@@ -85,12 +86,19 @@ fn start(
     })
 }
 
+/// What a reload that fails puts back.
+#[derive(Debug)]
+struct Before {
+    settings: Settings,
+    environment: Vec<(OsString, OsString)>,
+}
+
 #[derive(Debug)]
 struct Supervisor {
     command: WorkerCommand,
     settings: Settings,
-    /// Those from before a reload whose end is not known yet.
-    settings_before: Option<Settings>,
+    /// What there was before a reload whose end is not known yet.
+    before: Option<Before>,
     /// What somebody adds to all of them.
     added: serde_json::Value,
     hooks: Hooks,
@@ -145,7 +153,7 @@ impl Supervisor {
         let scoreboard = Arc::new(Scoreboard::create(slots)?);
         Ok(Self {
             settings: Settings::new(options.setup, &added)?,
-            settings_before: None,
+            before: None,
             added,
             hooks: options.hooks,
             oom: OomWatch::new(cgroup.clone()),
@@ -345,16 +353,17 @@ impl Supervisor {
         });
         match renewed {
             Ok(None) => {}
-            Ok(Some((options, renewed))) => {
-                let before = std::mem::replace(&mut self.settings, renewed);
-                self.settings_before.get_or_insert(before);
+            Ok(Some((mut options, renewed))) => {
+                let environment = std::mem::take(&mut options.command.env);
+                let environment = std::mem::replace(&mut self.command.env, environment);
+                let settings = std::mem::replace(&mut self.settings, renewed);
+                self.before.get_or_insert(Before { settings, environment });
                 let workers = match options.workers {
                     WorkerCount::Exactly(count) => usize::try_from(count).unwrap_or(usize::MAX),
                     WorkerCount::Auto => self.policy.summary().wanted,
                 };
                 let slots = self.scoreboard.len();
                 let settings = policy_settings(&options, workers, slots, self.cgroup.as_ref());
-                self.command.env = options.command.env;
                 self.sampling = Sampling::of(&settings, options.memory_interval);
                 self.handle(Event::SettingsRenewed { settings, clock });
             }
@@ -411,10 +420,11 @@ impl Supervisor {
                         let memory = memory::measure(self.cgroup.as_ref(), pid);
                         events.push_back(Event::MemoryMeasured { pid, memory });
                     }
-                    Action::KeepSettings => self.settings_before = None,
+                    Action::KeepSettings => self.before = None,
                     Action::RevertSettings => {
-                        if let Some(before) = self.settings_before.take() {
-                            self.settings = before;
+                        if let Some(before) = self.before.take() {
+                            self.settings = before.settings;
+                            self.command.env = before.environment;
                         }
                     }
                     Action::Drain { pid } => self.order(pid, &ToWorker::Drain),
@@ -456,11 +466,13 @@ impl Supervisor {
 
     /// Tells all workers, and those to come.
     fn update(&mut self, added: serde_json::Value) -> Option<u8> {
-        let before = self.settings_before.as_ref().map(|before| before.renewed(&added));
+        let before = self.before.as_ref().map(|before| before.settings.renewed(&added));
         match (self.settings.renewed(&added), before.transpose()) {
             (Ok(settings), Ok(before)) => {
                 self.settings = settings;
-                self.settings_before = before;
+                if let (Some(kept), Some(settings)) = (&mut self.before, before) {
+                    kept.settings = settings;
+                }
                 self.added = added;
             }
             (Err(error), _) | (_, Err(error)) => {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use rsgi_protocol::forwarded::Peer;
 use rsgi_protocol::http::head::HeadLimits;
 use rsgi_server::{
-    AccessLog, ConnectionInfo, DrainPhase, Opening, Options, Service, Telemetry, Transport,
-    Versions, open, serve,
+    AccessLog, ConnectionInfo, DrainPhase, Opening, Options, Residence, Service, Telemetry,
+    Transport, Versions, open, serve,
 };
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -70,6 +70,7 @@ impl Stage {
             date: false,
             server_field: Vec::new(),
             extra_fields: Vec::new(),
+            application: Residence::SameThread,
             is_hasty: false,
         };
         change(&mut options);

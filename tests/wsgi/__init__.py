@@ -1,0 +1,1 @@
+"""Flask, Django and plain WSGI applications, which run in threads (`--interface wsgi`)."""

@@ -11,7 +11,7 @@ use rsgi_protocol::http::head::{RequestHead, Version};
 use rsgi_protocol::http::response::{
     Persistence, ResponseFraming, ResponseHead, encode_chunk_size, encode_interim,
 };
-use rsgi_protocol::http::{BodyFraming, ChunkDecoder, TargetForm};
+use rsgi_protocol::http::{BodyFraming, ChunkDecoder, Field, TargetForm};
 use rsgi_protocol::websocket::handshake::{self, ClientHandshake};
 use tokio::time::Instant;
 
@@ -195,9 +195,12 @@ impl Active {
         forwarded: Option<&Forwarded<'_>>,
     ) {
         // The authority of an absolute target wins over Host (RFC 9112, section 3.2.2), and what a
-        // proxy says over both.
+        // proxy says over both. A client that sent no Host (HTTP/1.0) is not made to have sent one.
+        let is_host = |field: &Field<'_>| field.name.eq_ignore_ascii_case("host");
         let host = match forwarded.and_then(|it| it.host.as_deref()) {
-            None if head.target.form == TargetForm::Absolute => head.host,
+            None if head.target.form == TargetForm::Absolute => {
+                head.host.filter(|_| head.fields.iter().any(is_host))
+            }
             host => host,
         };
         let replaced = host.map_or_else(Vec::new, |host| with_host(head.fields, host));

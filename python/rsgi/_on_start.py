@@ -23,12 +23,12 @@ def main(passed: str) -> int:
     """Run the function and return the exit status."""
     _handle_stops(_interrupt)
     worker = Worker.inherited(passed)
-    if worker.logging is not None and not configure_logging(worker):
-        return worker.exit_status
     if worker.reload:
         from rsgi._bytecode import keep_fresh_sources_uncached
 
         keep_fresh_sources_uncached()
+    if worker.logging is not None and not configure_logging(worker):
+        return worker.exit_status
     try:
         run_function(worker.on_start or "", worker.app_dir)
     except ApplicationError as error:

@@ -24,9 +24,7 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
     several = asks_for_several(settings.get("workers"))
     reloads = asks_for_reload(settings)
     if isinstance(app, str) and (several or reloads):
-        from rsgi._logging import passable
-
-        status = _supervise({"app": app, **passable(settings)})
+        status = _supervise({"app": app, **settings})
     elif several:
         raise ValueError('several workers need an import string: rsgi.run("module:app", workers=2)')
     elif reloads:
@@ -55,6 +53,10 @@ def asks_for_reload(settings: dict[str, Any]) -> bool:
 def _supervise(settings: dict[str, Any]) -> int:
     import signal
     import threading
+
+    from rsgi._logging import passable
+
+    settings = passable(settings)
 
     if threading.current_thread() is not threading.main_thread():
         return supervise_keywords(settings, worker_command())

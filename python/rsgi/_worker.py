@@ -43,16 +43,17 @@ def main() -> int:
     from rsgi._importer import ApplicationError, load
     from rsgi._serving import EXIT_GRACE, serve
 
-    if worker.logging is not None and not configure_logging(worker):
-        return worker.exit_status
     if worker.stand_in is not None:
         from rsgi._stand_in import StandIn
 
+        _try_to_configure_logging(worker)
         return serve(worker, StandIn(worker.stand_in), EXIT_GRACE)
     if worker.reload:
         from rsgi._bytecode import keep_fresh_sources_uncached
 
         keep_fresh_sources_uncached()
+    if worker.logging is not None and not configure_logging(worker):
+        return worker.exit_status
     try:
         application = load(worker)
     except ApplicationError as error:
@@ -74,6 +75,20 @@ def configure_logging(worker: Worker | Template) -> bool:
         worker.fail(str(error))
         return False
     return True
+
+
+def _try_to_configure_logging(worker: Worker) -> None:
+    """Configure Python's `logging` unless it is that which does not work."""
+    if worker.logging is None:
+        return
+    from contextlib import suppress
+
+    from rsgi._importer import add_to_path
+    from rsgi._logging import LoggingError, configure
+
+    add_to_path(worker.app_dir)
+    with suppress(LoggingError):
+        configure(worker)
 
 
 if __name__ == "__main__":

@@ -188,8 +188,8 @@ class Server:
         """Wait for a line of standard output that matches; return what uvicorn would write."""
 
         def probe() -> str:
-            found = [line for line in self.stdout().splitlines() if re.search(pattern, line)]
-            return _BEHIND_UVICORNS.sub("", found[0]) if found else ""
+            lines = (_BEHIND_UVICORNS.sub("", line) for line in self.stdout().splitlines())
+            return next((line for line in lines if re.search(pattern, line)), "")
 
         return eventually(probe, f"access line {pattern!r}", deadline)
 

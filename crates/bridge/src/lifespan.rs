@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -16,11 +15,11 @@ use tokio::sync::Notify;
 
 use crate::app::PyApp;
 use crate::awaitable::{Awaitable, Done, Operation};
-use crate::errors;
 use crate::message::Message;
 use crate::other_loop::LoopHandle;
 use crate::scope::lifespan_scope;
 use crate::tasks::{End, OnEnd, Tasks};
+use crate::{errors, logging};
 
 /// The lifespan of one worker's application.
 #[derive(Debug, Clone)]
@@ -35,6 +34,8 @@ struct Channel {
     state: Mutex<State>,
     changed: Notify,
     handle: LoopHandle,
+    /// A startup that fails is told by the supervisor, to browsers, too.
+    is_development: bool,
 }
 
 #[derive(Debug)]
@@ -47,8 +48,8 @@ struct State {
     startup: Option<StartupOutcome>,
     shutdown: Option<ShutdownOutcome>,
     is_over: bool,
-    /// The exception that was a failure.
-    raised: Option<Py<PyBaseException>>,
+    /// Of the exception that startup ended with, in development.
+    traceback: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,12 @@ enum Event {
 }
 
 impl LifespanRun {
-    pub(crate) fn new(mode: LifespanMode, handle: LoopHandle, tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        mode: LifespanMode,
+        handle: LoopHandle,
+        tasks: Tasks,
+        is_development: bool,
+    ) -> Self {
         Self {
             tasks: Arc::new(tasks),
             channel: Arc::new(Channel {
@@ -69,10 +75,11 @@ impl LifespanRun {
                     startup: None,
                     shutdown: None,
                     is_over: false,
-                    raised: None,
+                    traceback: None,
                 }),
                 changed: Notify::new(),
                 handle,
+                is_development,
             }),
         }
     }
@@ -104,9 +111,9 @@ impl LifespanRun {
         Ok(self.channel.wait(|state| state.startup.clone()).await)
     }
 
-    /// The exception that was a failure, once.
-    pub(crate) fn take_raised(&self) -> Option<Py<PyBaseException>> {
-        self.channel.lock().raised.take()
+    /// The traceback of the exception that startup ended with, in development.
+    pub(crate) fn take_traceback(&self) -> Option<String> {
+        self.channel.lock().traceback.take()
     }
 
     /// Ends an application that does not answer.
@@ -239,7 +246,11 @@ impl OnEnd for LifespanEnd {
         if let (Some(outcome), End::Raised(error)) = (&outcome, &end) {
             let error = error.value(py);
             if is_failure(outcome) {
-                state.raised = Some(error.clone().unbind());
+                if self.0.is_development && state.startup.is_none() {
+                    state.traceback = Some(errors::format(error));
+                } else {
+                    logging::exception("Exception in 'lifespan' protocol", error, None);
+                }
             } else {
                 // Most applications that do not know lifespan raise on its scope type: their way of
                 // saying so.

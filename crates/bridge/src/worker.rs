@@ -372,6 +372,7 @@ impl Worker {
             mode,
             handle.clone(),
             Tasks::new(py, event_loop.clone(), handle.clone())?,
+            self.config.reload.is_on,
         );
         let control = Arc::clone(&self.control);
         let watchdog = Watchdog::start(Watched {
@@ -686,19 +687,10 @@ impl Run {
         true
     }
 
-    /// Logs what the application's lifespan raised. In development it is the supervisor, and a
-    /// browser, that say it: then it is returned.
+    /// What the application's lifespan raised, as the log has it.
     fn exception(&self) -> Option<String> {
-        let raised = self.lifespan.take_raised()?;
-        Python::attach(|py| {
-            let title = "Exception in 'lifespan' protocol";
-            let raised = raised.bind(py);
-            if self.config.reload.is_on {
-                return Some(format!("{title}\n{}", errors::format(raised)));
-            }
-            logging::exception(title, raised, None);
-            None
-        })
+        let traceback = self.lifespan.take_traceback()?;
+        Some(format!("Exception in 'lifespan' protocol\n{traceback}"))
     }
 
     fn fail(&self, message: Option<&str>) {
@@ -878,8 +870,7 @@ impl Run {
         };
         match outcome {
             Some(ShutdownOutcome::Failed(failure)) => {
-                let raised = self.exception();
-                if let Some(message) = describe(&failure).or(raised.as_deref()) {
+                if let Some(message) = describe(&failure) {
                     log::error!("{message}");
                 }
                 log::error!("Application shutdown failed. Exiting.");

@@ -102,7 +102,8 @@ def test_docker_stop_under_load_loses_nothing(run: Run, directory: Path) -> None
     (directory / "main.py").write_text(FASTAPI)
     command = ("rsgi", "--workers", "5", "--shutdown-delay", "4", "main:app")
     container = run(*command, flags=mounted(directory)).ready()
-    container.workers(5)
+    # All of them: connections that come before stay with the first one that serves.
+    container.wait_for_log(r"(?s)(Application startup complete\..*){5}")
     with Load((container.host, 8000), connections=20) as load:
         eventually(lambda: load.answered > 500, "load", LONG)
         stop = threading.Thread(target=container.stop, args=(60,))

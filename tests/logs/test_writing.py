@@ -151,7 +151,8 @@ SERVER = """
     import asyncio, rsgi
     from tests.apps.logged import app
     config = rsgi.Config(app, port=0, access_logfile={access!r}, error_logfile={error!r})
-    asyncio.run(rsgi.Server(config).serve(), loop_factory=rsgi.new_event_loop)
+    with asyncio.Runner(loop_factory=rsgi.new_event_loop) as runner:
+        runner.run(rsgi.Server(config).serve())
 """
 
 

@@ -67,9 +67,15 @@ def tool(name: str) -> str:
 
 
 def run(*command: str, stdin: str = "") -> str:
-    """Run a client; return what it writes."""
+    """Run a client; return what it writes: openssl shows keys and tickets byte by byte."""
     done = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command,
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        errors="backslashreplace",
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

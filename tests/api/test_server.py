@@ -102,8 +102,11 @@ def test_a_lifespan_that_fails_is_a_start_that_fails() -> None:
 def test_a_port_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         starting = server(port=taken.getsockname()[1])
-        with pytest.raises(ValueError, match="in use"), starting.run_in_thread():
-            pytest.fail("it does not start")
+        with pytest.raises(RuntimeError, match="did not start: address already in use"):
+            with starting.run_in_thread():
+                pytest.fail("it does not start")
+        assert starting.exit_status == 3
+        assert starting.addresses == []
 
 
 def test_serve_is_awaited_beside_other_tasks() -> None:

@@ -80,7 +80,7 @@ pub(crate) fn explain(error: &LoadError) -> u8 {
 
 /// Binds, then runs the supervisor; `read` is what reads the settings again on HUP.
 fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
-    let Loaded { mut config, notices, launch } = loaded;
+    let Loaded { mut config, notices, remark, launch } = loaded;
     if let Err(message) = open_logs(&mut config) {
         // There is no log to write it to.
         let _ = writeln!(io::stderr().lock(), "error: {message}");
@@ -88,6 +88,9 @@ fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
     }
     for notice in notices {
         log::warn!("{notice}");
+    }
+    if let Some(remark) = remark {
+        log::info!("{remark}");
     }
     if let Some(directory) = &launch.directory
         && let Err(error) = std::env::set_current_dir(directory)
@@ -178,7 +181,7 @@ fn reload(
     first: &Config,
     command: &[OsString],
 ) -> Result<SupervisorOptions, String> {
-    let Loaded { mut config, notices, launch } = read().map_err(|error| error.to_string())?;
+    let Loaded { mut config, notices, launch, .. } = read().map_err(|error| error.to_string())?;
     open_logs(&mut config)?;
     for notice in notices {
         log::warn!("{notice}");

@@ -24,6 +24,8 @@ pub(crate) struct Tasks {
     /// `asyncio.Task` and its keywords for an eager start; `None` before Python 3.12, and on another
     /// loop, which makes its own tasks.
     eager: Option<(Py<PyAny>, Py<PyDict>)>,
+    /// `contextvars.Context`, where each task has an empty one.
+    fresh: Option<Py<PyAny>>,
     running: Arc<Running>,
 }
 
@@ -80,7 +82,14 @@ impl Tasks {
         } else {
             None
         };
-        Ok(Self { event_loop: event_loop.unbind(), handle, eager, running: Arc::default() })
+        let event_loop = event_loop.unbind();
+        Ok(Self { event_loop, handle, eager, fresh: None, running: Arc::default() })
+    }
+
+    /// The same, with an empty context for each task in place of a copy of the current one.
+    pub(crate) fn in_fresh_contexts(self, py: Python<'_>) -> PyResult<Self> {
+        let class = py.import("contextvars")?.getattr("Context")?;
+        Ok(Self { fresh: Some(class.unbind()), ..self })
     }
 
     /// Announces a call that will become one of these tasks.
@@ -123,6 +132,9 @@ impl Tasks {
         coroutine: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let event_loop = self.event_loop.bind(py);
+        if let Some(class) = &self.fresh {
+            return self.create_in(&class.bind(py).call0()?, coroutine);
+        }
         match &self.eager {
             // A task factory of the application's decides by itself.
             Some((class, keywords))
@@ -131,6 +143,30 @@ impl Tasks {
                 class.bind(py).call((coroutine,), Some(keywords.bind(py)))
             }
             _ => event_loop.call_method1(intern!(py, "create_task"), (coroutine,)),
+        }
+    }
+
+    fn create_in<'py>(
+        &self,
+        context: &Bound<'py, PyAny>,
+        coroutine: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = context.py();
+        let event_loop = self.event_loop.bind(py);
+        let name = intern!(py, "context");
+        match &self.eager {
+            Some((class, keywords))
+                if event_loop.getattr(intern!(py, "_task_factory"))?.is_none() =>
+            {
+                let keywords = keywords.bind(py).copy()?;
+                keywords.set_item(name, context)?;
+                class.bind(py).call((coroutine,), Some(&keywords))
+            }
+            _ => {
+                let keywords = PyDict::new(py);
+                keywords.set_item(name, context)?;
+                event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&keywords))
+            }
         }
     }
 

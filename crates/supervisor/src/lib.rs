@@ -44,5 +44,5 @@ pub use pid_file::PidFile;
 pub use run::{MEMORY_INTERVAL, STAND_IN, SupervisorOptions, Updates, run};
 pub use scoreboard::{MAX_SLOTS, Phase, Scoreboard, Slot, Version, monotonic_ns};
 pub use service_manager::ServiceManager;
-pub use sockets::{Listener, ListenerKind, activated, bind_all};
+pub use sockets::{Listener, ListenerKind, activated, bind_all, share_all};
 pub use spawn::WorkerCommand;

@@ -151,10 +151,15 @@ impl Control {
 
 #[pymethods]
 impl Worker {
-    /// Take over what the supervisor passed in the environment variable `RSGI_WORKER`.
+    /// Take over what the supervisor passed in the environment variable `RSGI_WORKER`; as a spare
+    /// process, once a worker is wanted.
     #[staticmethod]
-    fn inherited(value: &str) -> PyResult<Self> {
-        let inherited = Inherited::from_env_value(value).map_err(errors::from_inherit)?;
+    #[pyo3(signature = (value, is_spare=false))]
+    fn inherited(value: &str, is_spare: bool) -> PyResult<Self> {
+        let mut inherited = Inherited::from_env_value(value).map_err(errors::from_inherit)?;
+        if is_spare {
+            inherited.wait_for_place()?;
+        }
         Self::supervised(inherited)?.ok_or_else(|| std::io::Error::from(UnexpectedEof).into())
     }
 

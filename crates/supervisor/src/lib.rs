@@ -29,6 +29,7 @@ mod settings;
 mod signals;
 mod silence;
 mod sockets;
+mod spare;
 mod spawn;
 mod status;
 mod sys;

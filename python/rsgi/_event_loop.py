@@ -8,9 +8,10 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from rsgi._native import Selector, SelectorMap
 
@@ -18,6 +19,10 @@ __all__ = ["EventLoop", "new_event_loop"]
 
 
 T = TypeVar("T")
+
+# asyncio asks its loop for both at the start of every task. These are answers without a frame.
+_no = bool
+_yes = partial(bool, True)
 
 # What native classes cannot inherit they can be declared to be. (`BaseSelector.register` is the
 # selector's method.)
@@ -40,6 +45,32 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._native_selector = Selector()
         super().__init__(cast("selectors.BaseSelector", self._native_selector))
         self._native_selector.attach(self)
+
+    def set_debug(self, enabled: bool) -> None:
+        """Switch debug mode on or off."""
+        super().set_debug(enabled)
+        self._answer("get_debug", None if enabled else _no)
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Make tasks with `factory`, or with `asyncio.Task` where that is `None`."""
+        super().set_task_factory(factory)
+        self._native_selector.has_task_factory = factory is not None
+
+    def _run_forever_setup(self) -> None:
+        # Of Python 3.13 and later; before, nobody calls it, and asyncio's own method answers.
+        super()._run_forever_setup()  # type: ignore[misc]
+        self._answer("is_running", _yes)
+
+    def _run_forever_cleanup(self) -> None:
+        self._answer("is_running", None)
+        super()._run_forever_cleanup()  # type: ignore[misc]
+
+    def _answer(self, method: str, answer: Callable[[], bool] | None) -> None:
+        """Have `method` answered by something quicker, or again by itself."""
+        if answer is None:
+            vars(self).pop(method, None)
+        else:
+            vars(self)[method] = answer
 
     def run_forever(self) -> None:
         """Run until `stop()` is called."""

@@ -10,6 +10,7 @@ from tests.apps.scenarios import (
     answer_json,
     chunk,
     for_ever,
+    read_body,
     start,
     until_disconnect,
 )
@@ -267,3 +268,46 @@ async def pathsend(scope: Scope, receive: Receive, send: Send) -> None:
     """Let the server send a file: this one."""
     await start(send, (b"content-type", b"text/x-python"))
     await send({"type": "http.response.pathsend", "path": __file__})
+
+
+_kept: list[tuple[Receive, Send]] = []
+
+
+@app.at("/keep")
+async def keep(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, and keep `receive` and `send` beyond the response."""
+    _kept.append((receive, send))
+    await answer(send, b"kept")
+
+
+@app.at("/use-kept")
+async def use_kept(scope: Scope, receive: Receive, send: Send) -> None:
+    """Use those of a response that is over, then answer with what came of it."""
+    old_receive, old_send = _kept.pop()
+    received = (await old_receive())["type"]
+    try:
+        await start(old_send, status=500)
+    except RuntimeError as error:
+        refused = str(error)
+    else:
+        refused = "accepted"
+    body = (await read_body(receive)).decode()
+    await answer_json(send, {"received": received, "refused": refused, "body": body})
+
+
+class _Text(str):
+    """A key that is equal to a `str`, and not one."""
+
+    __slots__ = ()
+
+
+@app.at("/unusual-keys")
+async def unusual_keys(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send messages whose keys are equal to those of the specification, and other objects."""
+    headers = [(b"content-length", b"5")]
+    made = {"".join(["sta", "tus"]): 201, _Text("type"): "http.response.start", "headers": headers}
+    await send(made)
+    parts = {"type": "http.response.body", _Text("body"): b"hel", "".join(["more_", "body"]): True}
+    await send(parts)
+    more = {f"own{number}": number for number in range(20)}
+    await send({**more, "type": "http.response.body", "body": b"lo", "more_body": None})

@@ -395,3 +395,20 @@ def test_debug_mode_serves_sockets_and_timers(
         await asyncio.sleep(0.01)
 
     run_within(loop, main)
+
+
+def test_a_loop_says_whether_it_runs_and_whether_it_debugs(loop: Loop) -> None:
+    told: list[tuple[bool, bool]] = []
+
+    async def main() -> None:
+        for enabled in (True, False, True, True, False, False):
+            loop.set_debug(enabled)
+            told.append((loop.is_running(), loop.get_debug()))
+
+    for _ in range(2):
+        assert (loop.is_running(), loop.get_debug()) == (False, False)
+        run_within(loop, main)
+    once = [(True, enabled) for enabled in (True, False, True, True, False, False)]
+    assert told == once * 2
+    loop.close()
+    assert not loop.is_running()

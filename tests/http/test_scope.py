@@ -305,3 +305,19 @@ def test_many_headers_arrive_in_order(server: Server, count: int) -> None:
     lines = b"".join(b"X-%d: %d\r\n" % (index, index) for index in range(count))
     expected = [(b"x-%d" % index, b"%d" % index) for index in range(count)]
     assert header_scope(server, b"Host: h\r\n" + lines)[1:] == expected
+
+
+def test_fields_that_come_again_and_fields_that_change(server: Server) -> None:
+    fields = [
+        {b"User-Agent": b"one", b"Accept": b"*/*", b"X-Own": b"1", b"Cookie": b"a=1"},
+        {b"user-agent": b"one", b"Accept": b"*/*", b"x-own": b"1", b"Cookie": b"a=1"},
+        {b"User-Agent": b"two", b"ACCEPT": b"*/*", b"X-Own": b"2", b"Cookie": b"a=2"},
+        {b"User-Agent": b"one" * 200, b"Accept": b"", b"X-Own": b"1", b"Cookie": b""},
+        {b"User-Agent": b"one" * 200, b"Accept": b"\xe9", b"X-Own": b"1", b"Cookie": b"a=1"},
+    ]
+    with server.connect() as wire:
+        for sent in [*fields, *reversed(fields)]:
+            lines = b"".join(b"%s: %s\r\n" % field for field in sent.items())
+            scope = scope_of(wire, b"GET / HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+            expected = [(name.lower(), value) for name, value in sent.items()]
+            assert scope["headers"] == [(b"host", b"a"), *expected]

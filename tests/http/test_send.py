@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -258,3 +259,20 @@ def test_http_1_0_needs_no_host(server: Server) -> None:
     with server.connect() as wire:
         wire.send(b"GET /length HTTP/1.0\r\n\r\n")
         assert wire.read_response().status == 200
+
+
+@fails_on_uvicorn("takes messages for a response that is over")
+def test_what_an_application_keeps_of_a_request_has_no_part_in_the_next(server: Server) -> None:
+    for _ in range(3):
+        assert server.get("/keep").content == b"kept"
+        with server.connect() as wire:
+            wire.send(b"POST /use-kept HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nmine")
+            told = json.loads(wire.read_response().body)
+        assert (told["received"], told["body"]) == ("http.disconnect", "mine")
+        assert "http.response.start" in told["refused"]
+
+
+def test_a_key_is_what_is_equal_to_it(server: Server) -> None:
+    for _ in range(3):
+        response = server.get("/unusual-keys")
+        assert (response.status_code, response.content) == (201, b"hello")

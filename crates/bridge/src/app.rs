@@ -3,13 +3,14 @@
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rsgi_protocol::websocket::Kind;
 use rsgi_server::{App, ConnectionInfo, Exchange, Kept, Outcome, Request, WebSocket};
 
-use crate::http::HttpExchange;
+use crate::http::{Pair, Pairs};
 use crate::other_loop::{Head, Job, LaterScope, LoopHandle, OtherLoop};
 use crate::scope::{ConnectionScope, ScopeTemplate};
 use crate::selector::Selector;
@@ -36,6 +37,7 @@ pub(crate) struct Application {
     home: Home,
     handle: LoopHandle,
     pub(crate) tasks: Tasks,
+    pairs: Pairs,
     root_path: String,
     /// Set once the lifespan has filled the state.
     template: OnceLock<ScopeTemplate>,
@@ -81,8 +83,15 @@ pub(crate) enum Connection {
 impl PyApp {
     pub(crate) fn new(callable: Py<PyAny>, home: Home, tasks: Tasks, root_path: String) -> Self {
         let handle = home.handle();
-        let template = OnceLock::new();
-        Self(Arc::new(Application { callable, home, handle, tasks, root_path, template }))
+        Self(Arc::new(Application {
+            callable,
+            home,
+            handle,
+            tasks,
+            pairs: Pairs::default(),
+            root_path,
+            template: OnceLock::new(),
+        }))
     }
 
     /// Calls the application with any scope and starts what it returns as one of `tasks`.
@@ -97,7 +106,7 @@ impl PyApp {
     ) {
         match &self.home {
             Home::Own(selector) => {
-                let left = self.begin(py, tasks, scope, receive, send, on_end);
+                let left = self.begin(py, tasks, scope, &receive, &send, on_end);
                 settle(py, selector.get(), left.map(drop));
             }
             Home::Other(event_loop) => {
@@ -128,8 +137,8 @@ impl Application {
         py: Python<'_>,
         tasks: &Tasks,
         scope: &Bound<'_, PyDict>,
-        receive: Bound<'_, PyAny>,
-        send: Bound<'_, PyAny>,
+        receive: &Bound<'_, PyAny>,
+        send: &Bound<'_, PyAny>,
         on_end: impl OnEnd,
     ) -> PyResult<Option<usize>> {
         let called = self.callable.bind(py).call1((scope, receive, send)).and_then(to_coroutine);
@@ -147,76 +156,124 @@ impl Application {
         }
     }
 
-    fn begin_http(
+    /// Calls the application for one request.
+    fn begin_request<A: Answer>(
         &self,
         py: Python<'_>,
         connection: &ConnectionScope,
         request: &Request<'_>,
-        exchange: &Arc<Exchange>,
+        answer: &Arc<A>,
     ) -> PyResult<()> {
-        let Some(template) = self.template.get() else {
-            exchange.finish(Outcome::Failed);
-            return Ok(());
+        let prepared = match self.template.get() {
+            Some(template) => A::scope(py, template, connection, request)
+                .and_then(|scope| Ok((scope, answer.pair(py, self)?))),
+            None => Err(PyRuntimeError::new_err("it has not started")),
         };
-        let prepared = template.build(py, connection, request).and_then(|scope| {
-            let http = HttpExchange::new(Arc::clone(exchange), self.handle.clone());
-            let http = Bound::new(py, http)?;
-            let receive = http.getattr(intern!(py, "receive"))?;
-            let send = http.getattr(intern!(py, "send"))?;
-            Ok((scope, receive, send))
-        });
-        match prepared {
-            Ok((scope, receive, send)) => {
-                let id = request.id.map(Box::from);
-                let on_end = HttpEnd { exchange: Arc::clone(exchange), id };
-                let number = self.begin(py, &self.tasks, &scope, receive, send, on_end)?;
-                if let Some(number) = number {
-                    exchange.set_task(number);
-                }
-                Ok(())
-            }
+        let (scope, pair) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 report(error);
-                exchange.finish(Outcome::Failed);
-                Ok(())
+                answer.finish(Outcome::Failed);
+                return Ok(());
             }
+        };
+        let on_end = RequestEnd { answer: Arc::clone(answer), id: request.id.map(Box::from) };
+        let (receive, send) = (pair.receive.bind(py), pair.send.bind(py));
+        match self.begin(py, &self.tasks, &scope, receive, send, on_end)? {
+            Some(number) => answer.set_task(number),
+            None => self.pairs.give_back(py, pair),
         }
+        Ok(())
+    }
+}
+
+/// What a request is answered by.
+trait Answer: Send + Sync + 'static {
+    /// The request's scope.
+    fn scope<'py>(
+        py: Python<'py>,
+        template: &ScopeTemplate,
+        connection: &ConnectionScope,
+        request: &Request<'_>,
+    ) -> PyResult<Bound<'py, PyDict>>;
+
+    /// `receive` and `send`.
+    fn pair(self: &Arc<Self>, py: Python<'_>, app: &Application) -> PyResult<Pair>;
+
+    /// Leaves the number of the task that goes on behind the call.
+    fn set_task(&self, number: usize);
+
+    /// Whether the client has gone.
+    fn is_disconnected(&self) -> bool;
+
+    /// What a task that ends now has left undone.
+    fn undone(&self) -> Option<&'static str>;
+
+    /// The application's call has ended.
+    fn finish(&self, outcome: Outcome);
+}
+
+impl Answer for Exchange {
+    fn scope<'py>(
+        py: Python<'py>,
+        template: &ScopeTemplate,
+        connection: &ConnectionScope,
+        request: &Request<'_>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        template.build(py, connection, request)
     }
 
-    fn begin_websocket(
-        &self,
-        py: Python<'_>,
+    fn pair(self: &Arc<Self>, py: Python<'_>, app: &Application) -> PyResult<Pair> {
+        app.pairs.take(py, self, &app.handle)
+    }
+
+    fn set_task(&self, number: usize) {
+        self.set_task(number);
+    }
+
+    fn is_disconnected(&self) -> bool {
+        self.is_disconnected()
+    }
+
+    fn undone(&self) -> Option<&'static str> {
+        let is_done = self.is_complete() || self.is_disconnected();
+        (!is_done).then_some("its response was complete")
+    }
+
+    fn finish(&self, outcome: Outcome) {
+        self.finish(outcome);
+    }
+}
+
+impl Answer for WebSocket {
+    fn scope<'py>(
+        py: Python<'py>,
+        template: &ScopeTemplate,
         connection: &ConnectionScope,
         request: &Request<'_>,
-        websocket: &Arc<WebSocket>,
-    ) -> PyResult<()> {
-        let Some(template) = self.template.get() else {
-            websocket.finish(Outcome::Failed);
-            return Ok(());
-        };
-        let prepared = template.build_websocket(py, connection, request).and_then(|scope| {
-            let shared = WebSocketExchange::new(Arc::clone(websocket), self.handle.clone());
-            let shared = Bound::new(py, shared)?;
-            let receive = shared.getattr(intern!(py, "receive"))?;
-            let send = shared.getattr(intern!(py, "send"))?;
-            Ok((scope, receive, send))
-        });
-        match prepared {
-            Ok((scope, receive, send)) => {
-                let id = request.id.map(Box::from);
-                let on_end = WebSocketEnd { websocket: Arc::clone(websocket), id };
-                let number = self.begin(py, &self.tasks, &scope, receive, send, on_end)?;
-                if let Some(number) = number {
-                    websocket.handshake().set_task(number);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                report(error);
-                websocket.finish(Outcome::Failed);
-                Ok(())
-            }
-        }
+    ) -> PyResult<Bound<'py, PyDict>> {
+        template.build_websocket(py, connection, request)
+    }
+
+    fn pair(self: &Arc<Self>, py: Python<'_>, app: &Application) -> PyResult<Pair> {
+        let shared = WebSocketExchange::new(Arc::clone(self), app.handle.clone());
+        Pair::of(Bound::new(py, shared)?.as_any())
+    }
+
+    fn set_task(&self, number: usize) {
+        self.handshake().set_task(number);
+    }
+
+    fn is_disconnected(&self) -> bool {
+        self.is_disconnected()
+    }
+
+    fn undone(&self) -> Option<&'static str> {
+        (!self.is_over()).then_some("its WebSocket was closed")
+    }
+
+    fn finish(&self, outcome: Outcome) {
+        self.finish(outcome);
     }
 }
 
@@ -243,7 +300,7 @@ impl App for PyApp {
     fn call(&self, connection: &Connection, request: &Request<'_>, exchange: &Arc<Exchange>) {
         match (connection, &self.home) {
             (Connection::Known(Some(connection)), Home::Own(selector)) => Python::attach(|py| {
-                let left = self.begin_http(py, connection, request, exchange);
+                let left = self.begin_request(py, connection, request, exchange);
                 settle(py, selector.get(), left);
             }),
             (Connection::Later(connection), Home::Other(event_loop)) => {
@@ -267,7 +324,7 @@ impl App for PyApp {
     ) {
         match (connection, &self.home) {
             (Connection::Known(Some(connection)), Home::Own(selector)) => Python::attach(|py| {
-                let left = self.begin_websocket(py, connection, request, websocket);
+                let left = self.begin_request(py, connection, request, websocket);
                 settle(py, selector.get(), left);
             }),
             (Connection::Later(connection), Home::Other(event_loop)) => {
@@ -333,9 +390,9 @@ impl Job for RequestCall {
             }
         };
         self.head.with(|request| match &self.caller {
-            Caller::Http(exchange) => self.app.begin_http(py, connection, request, exchange),
+            Caller::Http(exchange) => self.app.begin_request(py, connection, request, exchange),
             Caller::WebSocket(websocket) => {
-                self.app.begin_websocket(py, connection, request, websocket)
+                self.app.begin_request(py, connection, request, websocket)
             }
         })
     }
@@ -359,45 +416,11 @@ struct AnyCall<E> {
 impl<E: OnEnd> Job for AnyCall<E> {
     fn run(self: Box<Self>, py: Python<'_>) -> PyResult<()> {
         let Self { app, tasks, arguments: (scope, receive, send), on_end } = *self;
-        let (receive, send) = (receive.into_bound(py), send.into_bound(py));
-        app.begin(py, &tasks, scope.bind(py), receive, send, on_end).map(drop)
+        app.begin(py, &tasks, scope.bind(py), receive.bind(py), send.bind(py), on_end).map(drop)
     }
 
     fn lost(self: Box<Self>) {
         Python::attach(|py| self.on_end.ended(py, End::Cancelled));
-    }
-}
-
-/// What a WebSocket's task leaves behind.
-struct WebSocketEnd {
-    websocket: Arc<WebSocket>,
-    id: Option<Box<str>>,
-}
-
-impl OnEnd for WebSocketEnd {
-    fn ended(&self, py: Python<'_>, end: End) {
-        let outcome = match end {
-            End::Returned => Outcome::Returned,
-            End::Raised(error) => {
-                let value = error.value(py);
-                if errors::is_disconnect(value) && self.websocket.is_disconnected() {
-                    log::debug!("the application stopped: the client disconnected");
-                } else {
-                    logging::exception("Exception in ASGI application", value, self.id.as_deref());
-                }
-                Outcome::Failed
-            }
-            End::Cancelled => {
-                if !self.websocket.is_over() {
-                    log::error!(
-                        request_id = self.id.as_deref().unwrap_or_default();
-                        "Exception in ASGI application\nasyncio.CancelledError: cancelled before its WebSocket was closed"
-                    );
-                }
-                Outcome::Failed
-            }
-        };
-        self.websocket.finish(outcome);
     }
 }
 
@@ -407,19 +430,19 @@ fn report(error: PyErr) {
 }
 
 /// What a request's task leaves behind.
-struct HttpEnd {
-    exchange: Arc<Exchange>,
+struct RequestEnd<A> {
+    answer: Arc<A>,
     /// What the logs call the request.
     id: Option<Box<str>>,
 }
 
-impl OnEnd for HttpEnd {
+impl<A: Answer> OnEnd for RequestEnd<A> {
     fn ended(&self, py: Python<'_>, end: End) {
         let outcome = match end {
             End::Returned => Outcome::Returned,
             End::Raised(error) => {
                 let value = error.value(py);
-                if errors::is_disconnect(value) && self.exchange.is_disconnected() {
+                if errors::is_disconnect(value) && self.answer.is_disconnected() {
                     log::debug!("the application stopped: the client disconnected");
                 } else {
                     logging::exception("Exception in ASGI application", value, self.id.as_deref());
@@ -427,15 +450,15 @@ impl OnEnd for HttpEnd {
                 Outcome::Failed
             }
             End::Cancelled => {
-                if !self.exchange.is_complete() && !self.exchange.is_disconnected() {
+                if let Some(what) = self.answer.undone() {
                     log::error!(
                         request_id = self.id.as_deref().unwrap_or_default();
-                        "Exception in ASGI application\nasyncio.CancelledError: cancelled before its response was complete"
+                        "Exception in ASGI application\nasyncio.CancelledError: cancelled before {what}"
                     );
                 }
                 Outcome::Failed
             }
         };
-        self.exchange.finish(outcome);
+        self.answer.finish(outcome);
     }
 }

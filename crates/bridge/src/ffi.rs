@@ -1,5 +1,5 @@
 //! All unsafe code of this crate: file descriptors that Python hands over as numbers, giving up
-//! the interpreter while the loop sleeps, and signals to a thread.
+//! the interpreter while the loop sleeps, signals to a thread, and who holds an object.
 
 #![expect(unsafe_code, reason = "the only module of this crate where it is allowed")]
 
@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use pyo3::ffi;
+use pyo3::{Bound, ffi};
 use rustix::thread::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -38,6 +38,12 @@ pub(crate) fn signal_thread(id: Pid, number: i32) -> io::Result<()> {
     let sent =
         unsafe { libc::syscall(libc::SYS_tgkill, process, id.as_raw_nonzero().get(), number) };
     if sent == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// How many references there are to an object.
+pub(crate) fn reference_count<T>(object: &Bound<'_, T>) -> isize {
+    // SAFETY: a `Bound` points to an object that lives, and its thread is attached.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }
 
 /// The interpreter's thread state while the loop's thread sleeps without it.

@@ -177,7 +177,7 @@ impl LifespanExchange {
     fn accept(&self, message: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = message.py();
         let message = Message::new(message);
-        let kind = message.kind(intern!(py, "type"))?;
+        let kind = message.kind()?;
         let text = message.find(intern!(py, "message"))?.map(|text| text.str()).transpose()?;
         let text = text.map(|text| text.to_string_lossy().into_owned());
         let message =

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use rsgi_protocol::http::cycle::More;
 
 use crate::errors;
 
@@ -17,19 +19,93 @@ pub(crate) const SHARE_FROM: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Message<'a, 'py> {
     object: &'a Bound<'py, PyAny>,
-    dict: Option<&'a Bound<'py, PyDict>>,
+    content: Content<'a, 'py>,
+}
+
+/// How a message is read.
+#[derive(Debug)]
+enum Content<'a, 'py> {
+    /// A dict with nothing but common keys, which is cheaper to walk through once than to ask for
+    /// each of them. Their values, in the order of [`Key`].
+    Values([Option<Bound<'py, PyAny>>; Key::COUNT]),
+    /// Any other dict.
+    Dict(&'a Bound<'py, PyDict>),
+    Mapping,
+}
+
+/// The keys of the messages of most requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Key {
+    Type,
+    Body,
+    MoreBody,
+    Status,
+    Headers,
+    Text,
+    Bytes,
+}
+
+impl Key {
+    const COUNT: usize = 7;
+    const NAMES: [&'static str; Self::COUNT] =
+        ["type", "body", "more_body", "status", "headers", "text", "bytes"];
+
+    /// Their names, interned as those in an application's code are, which are the same objects then.
+    fn names(py: Python<'_>) -> &[Py<PyString>; Self::COUNT] {
+        static NAMES: PyOnceLock<[Py<PyString>; Key::COUNT]> = PyOnceLock::new();
+        NAMES.get_or_init(py, || Self::NAMES.map(|name| PyString::intern(py, name).unbind()))
+    }
+}
+
+impl<'a, 'py> Content<'a, 'py> {
+    fn of(object: &'a Bound<'py, PyAny>) -> Self {
+        let Ok(dict) = object.cast::<PyDict>() else { return Self::Mapping };
+        if dict.len() > Key::COUNT {
+            return Self::Dict(dict);
+        }
+        let names = Key::names(object.py());
+        let mut values = [const { None }; Key::COUNT];
+        for (key, value) in dict {
+            let place = names.iter().position(|name| name.is(&key));
+            let Some(place) = place.and_then(|place| values.get_mut(place)) else {
+                return Self::Dict(dict);
+            };
+            *place = Some(value);
+        }
+        Self::Values(values)
+    }
 }
 
 impl<'a, 'py> Message<'a, 'py> {
     pub(crate) fn new(object: &'a Bound<'py, PyAny>) -> Self {
-        Self { object, dict: object.cast::<PyDict>().ok() }
+        Self { object, content: Content::of(object) }
     }
 
-    /// The value at `key`, if there is one that is not `None`.
+    /// The token of the thread that holds it.
+    pub(crate) fn py(&self) -> Python<'py> {
+        self.object.py()
+    }
+
+    /// The value at a common key, if there is one that is not `None`.
+    pub(crate) fn get(&self, key: Key) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match &self.content {
+            Content::Values(values) => {
+                let value = values.get(key as usize).and_then(Option::as_ref);
+                Ok(value.filter(|value| !value.is_none()).cloned())
+            }
+            Content::Dict(_) | Content::Mapping => {
+                let name = Key::names(self.py()).get(key as usize);
+                name.map_or(Ok(None), |name| self.find(name.bind(self.py())))
+            }
+        }
+    }
+
+    /// The value at any other key, if there is one that is not `None`.
     pub(crate) fn find(&self, key: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let found = match self.dict {
-            Some(dict) => dict.get_item(key)?,
-            None => match self.object.get_item(key) {
+        let found = match &self.content {
+            Content::Values(_) => None,
+            Content::Dict(dict) => dict.get_item(key)?,
+            Content::Mapping => match self.object.get_item(key) {
                 Ok(value) => Some(value),
                 Err(error) if error.is_instance_of::<PyKeyError>(key.py()) => None,
                 Err(error) if error.is_instance_of::<PyTypeError>(key.py()) => {
@@ -44,12 +120,18 @@ impl<'a, 'py> Message<'a, 'py> {
     }
 
     /// The message's `type`.
-    pub(crate) fn kind(&self, key: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
+    pub(crate) fn kind(&self) -> PyResult<Bound<'py, PyString>> {
         let kind = self
-            .find(key)?
+            .get(Key::Type)?
             .ok_or_else(|| PyTypeError::new_err("an ASGI message must have a `type`"))?;
         kind.cast_into::<PyString>()
             .map_err(|error| wrong_type("`type` of an ASGI message", "str", &error.into_inner()))
+    }
+
+    /// `more_body`, which is `False` when absent.
+    pub(crate) fn more_body(&self) -> PyResult<More> {
+        let value = self.get(Key::MoreBody)?;
+        value.map_or(Ok(More::Last), |value| value.is_truthy().map(More::from))
     }
 
     /// A flag that is `False` when absent.
@@ -58,10 +140,11 @@ impl<'a, 'py> Message<'a, 'py> {
     }
 
     /// `status`.
-    pub(crate) fn status(&self, key: &Bound<'py, PyString>) -> PyResult<u16> {
+    pub(crate) fn status(&self) -> PyResult<u16> {
         let what = "`status` of `http.response.start`";
-        let value =
-            self.find(key)?.ok_or_else(|| PyTypeError::new_err(format!("{what} is missing")))?;
+        let value = self
+            .get(Key::Status)?
+            .ok_or_else(|| PyTypeError::new_err(format!("{what} is missing")))?;
         let Ok(status) = value.extract::<i64>() else {
             return Err(wrong_type(what, "int", &value));
         };
@@ -69,8 +152,8 @@ impl<'a, 'py> Message<'a, 'py> {
     }
 
     /// `body`, which may be absent.
-    pub(crate) fn body(&self, key: &Bound<'py, PyString>) -> PyResult<Bytes> {
-        let Some(value) = self.find(key)? else {
+    pub(crate) fn body(&self) -> PyResult<Bytes> {
+        let Some(value) = self.get(Key::Body)? else {
             return Ok(Bytes::new());
         };
         if let Ok(bytes) = value.cast::<PyBytes>() {
@@ -88,10 +171,9 @@ impl<'a, 'py> Message<'a, 'py> {
     /// Calls `add` with every name and value of `headers`, which may be absent.
     pub(crate) fn headers(
         &self,
-        key: &Bound<'py, PyString>,
         mut add: impl FnMut(&[u8], &[u8]) -> PyResult<()>,
     ) -> PyResult<()> {
-        let Some(headers) = self.find(key)? else {
+        let Some(headers) = self.get(Key::Headers)? else {
             return Ok(());
         };
         if let Ok(list) = headers.cast::<PyList>() {

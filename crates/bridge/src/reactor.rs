@@ -54,6 +54,7 @@ pub(crate) struct Reactor {
     is_turning: AtomicBool,
     /// The address of the event loop that turns this, to be compared only.
     event_loop: AtomicUsize,
+    has_task_factory: AtomicBool,
 }
 
 impl fmt::Debug for Reactor {
@@ -158,6 +159,7 @@ impl Reactor {
             turn: Mutex::default(),
             is_turning: AtomicBool::new(false),
             event_loop: AtomicUsize::new(0),
+            has_task_factory: AtomicBool::new(false),
         })
     }
 
@@ -190,6 +192,16 @@ impl Reactor {
     /// Whether it is this one.
     pub(crate) fn drives(&self, event_loop: &Bound<'_, PyAny>) -> bool {
         self.event_loop.load(Ordering::Relaxed) == event_loop.as_ptr().addr()
+    }
+
+    /// Whether somebody else makes the event loop's tasks (`loop.set_task_factory`).
+    pub(crate) fn has_task_factory(&self) -> bool {
+        self.has_task_factory.load(Ordering::Relaxed)
+    }
+
+    /// Says whether somebody else makes the event loop's tasks.
+    pub(crate) fn set_has_task_factory(&self, has_task_factory: bool) {
+        self.has_task_factory.store(has_task_factory, Ordering::Relaxed);
     }
 
     /// Has `deferred` run in this turn, or in the next one. From any thread.

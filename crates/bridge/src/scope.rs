@@ -5,6 +5,8 @@
 //! (`state`, `extensions`) is a copy of its own, so that nothing leaks from one request into the
 //! next.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -18,6 +20,7 @@ use rsgi_protocol::scope::{
 use rsgi_protocol::websocket::handshake::subprotocols;
 use rsgi_server::tls::TlsInfo;
 use rsgi_server::{ConnectionInfo, Request};
+use smallvec::SmallVec;
 
 use crate::file::{PATH_SEND, ZERO_COPY_SEND};
 
@@ -183,10 +186,12 @@ impl ScopeTemplate {
     }
 
     fn headers<'py>(&self, py: Python<'py>, fields: &[Field<'_>]) -> PyResult<Bound<'py, PyList>> {
-        let pairs = fields
-            .iter()
-            .map(|field| (self.names.lookup(py, field.name), PyBytes::new(py, field.value)));
-        PyList::new(py, pairs)
+        // Out of its lock: making objects may run whatever the collector finds.
+        let mut latest = std::mem::take(&mut *self.names.latest());
+        let pairs = fields.iter().map(|field| self.names.pair(py, &mut latest, field));
+        let headers = pairs.collect::<PyResult<SmallVec<[_; 16]>>>();
+        *self.names.latest() = latest;
+        PyList::new(py, headers?)
     }
 }
 
@@ -334,37 +339,111 @@ const COMMON_NAMES: &[&str] = &[
     "x-requested-with",
 ];
 
-/// Lower-case `bytes` for header names.
+/// Those of them with another value in every request, or a secret: theirs are not kept.
+const CHANGING_NAMES: &[&str] = &[
+    "authorization",
+    "baggage",
+    "cf-connecting-ip",
+    "cf-ray",
+    "content-length",
+    "cookie",
+    "if-modified-since",
+    "if-none-match",
+    "last-event-id",
+    "range",
+    "sec-websocket-key",
+    "traceparent",
+    "tracestate",
+    "x-api-key",
+    "x-correlation-id",
+    "x-csrf-token",
+    "x-forwarded-for",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// The longest value that is kept.
+const KEPT_VALUE: usize = 256;
+
+/// Header names as lower-case `bytes`, and for each name the last pair of name and value: the next
+/// request most often has the same one, and a tuple of bytes can be in any number of scopes.
 #[derive(Debug)]
 struct NameCache {
     /// By length; each list is a handful of names.
-    by_length: Vec<Vec<(&'static [u8], Py<PyBytes>)>>,
+    by_length: Vec<Vec<CommonName>>,
+    latest: Mutex<Vec<Option<LatestPair>>>,
+}
+
+#[derive(Debug)]
+struct CommonName {
+    name: &'static [u8],
+    bytes: Py<PyBytes>,
+    /// Its place among the latest pairs, if it has one there.
+    place: Option<usize>,
+}
+
+#[derive(Debug)]
+struct LatestPair {
+    value: Py<PyBytes>,
+    pair: Py<PyTuple>,
 }
 
 impl NameCache {
     fn new(py: Python<'_>) -> Self {
         let longest = COMMON_NAMES.iter().map(|name| name.len()).max().unwrap_or(0);
         let mut by_length: Vec<Vec<_>> = (0..=longest).map(|_| Vec::new()).collect();
-        for name in COMMON_NAMES {
+        for (number, name) in COMMON_NAMES.iter().enumerate() {
             if let Some(same_length) = by_length.get_mut(name.len()) {
-                same_length.push((name.as_bytes(), PyBytes::new(py, name.as_bytes()).unbind()));
+                same_length.push(CommonName {
+                    name: name.as_bytes(),
+                    bytes: PyBytes::new(py, name.as_bytes()).unbind(),
+                    place: (!CHANGING_NAMES.contains(name)).then_some(number),
+                });
             }
         }
-        Self { by_length }
+        let latest = COMMON_NAMES.iter().map(|_| None).collect();
+        Self { by_length, latest: Mutex::new(latest) }
     }
 
-    fn lookup<'py>(&self, py: Python<'py>, name: &str) -> Bound<'py, PyBytes> {
-        let candidates = self.by_length.get(name.len()).map(Vec::as_slice).unwrap_or_default();
-        let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
-        for (known, bytes) in candidates {
-            if first.as_ref() == known.first() && name.as_bytes().eq_ignore_ascii_case(known) {
-                return bytes.bind(py).clone();
-            }
+    fn latest(&self) -> MutexGuard<'_, Vec<Option<LatestPair>>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Option<&CommonName> {
+        let first = name.as_bytes().first()?.to_ascii_lowercase();
+        self.by_length.get(name.len())?.iter().find(|common| {
+            common.name.first() == Some(&first) && name.as_bytes().eq_ignore_ascii_case(common.name)
+        })
+    }
+
+    /// A field as `(name, value)`.
+    fn pair<'py>(
+        &self,
+        py: Python<'py>,
+        latest: &mut [Option<LatestPair>],
+        field: &Field<'_>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let Some(common) = self.find(field.name) else {
+            let name = if field.name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                PyBytes::new(py, field.name.to_ascii_lowercase().as_bytes())
+            } else {
+                PyBytes::new(py, field.name.as_bytes())
+            };
+            return (name, PyBytes::new(py, field.value)).into_pyobject(py);
+        };
+        let place = common.place.and_then(|place| latest.get_mut(place));
+        let place = place.filter(|_| field.value.len() <= KEPT_VALUE);
+        if let Some(Some(latest)) = &place
+            && latest.value.as_bytes(py) == field.value
+        {
+            return Ok(latest.pair.bind(py).clone());
         }
-        if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return PyBytes::new(py, name.to_ascii_lowercase().as_bytes());
+        let value = PyBytes::new(py, field.value);
+        let pair = (common.bytes.bind(py), &value).into_pyobject(py)?;
+        if let Some(place) = place {
+            *place = Some(LatestPair { value: value.unbind(), pair: pair.clone().unbind() });
         }
-        PyBytes::new(py, name.as_bytes())
+        Ok(pair)
     }
 }
 

@@ -138,6 +138,17 @@ impl Selector {
         Ok(())
     }
 
+    /// Whether the event loop has a task factory of its owner's.
+    #[getter]
+    fn has_task_factory(&self) -> bool {
+        self.reactor.has_task_factory()
+    }
+
+    #[setter(has_task_factory)]
+    fn set_has_task_factory(&self, has_task_factory: bool) {
+        self.reactor.set_has_task_factory(has_task_factory);
+    }
+
     /// End the running `select()` as soon as sockets have had their turn. Safe from any thread.
     fn wake(&self) {
         self.reactor.wake();

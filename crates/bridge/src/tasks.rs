@@ -21,12 +21,20 @@ use crate::other_loop::{Letter, LoopHandle};
 pub(crate) struct Tasks {
     event_loop: Py<PyAny>,
     handle: LoopHandle,
-    /// `asyncio.Task` and its keywords for an eager start; `None` before Python 3.12, and on another
-    /// loop, which makes its own tasks.
-    eager: Option<(Py<PyAny>, Py<PyDict>)>,
+    /// `None` before Python 3.12, and where the loop makes the tasks: another one, or for a context.
+    eager: Option<Eager>,
     /// `contextvars.Context`, where each task has an empty one.
     fresh: Option<Py<PyAny>>,
     running: Arc<Running>,
+}
+
+/// `asyncio.Task`, for an eager start. Looked up once: every request needs all of it.
+#[derive(Debug)]
+struct Eager {
+    class: Py<PyAny>,
+    keywords: Py<PyDict>,
+    done: Py<PyAny>,
+    exception: Py<PyAny>,
 }
 
 /// Tasks that have not ended.
@@ -73,15 +81,8 @@ impl Tasks {
         handle: LoopHandle,
     ) -> PyResult<Self> {
         let is_own = matches!(handle, LoopHandle::Own(_));
-        let eager = if is_own && py.version_info() >= (3, 12) {
-            let keywords = PyDict::new(py);
-            keywords.set_item("loop", &event_loop)?;
-            keywords.set_item("eager_start", true)?;
-            let class = py.import("asyncio")?.getattr("Task")?;
-            Some((class.unbind(), keywords.unbind()))
-        } else {
-            None
-        };
+        let is_eager = is_own && py.version_info() >= (3, 12);
+        let eager = is_eager.then(|| Eager::new(&event_loop)).transpose()?;
         let event_loop = event_loop.unbind();
         Ok(Self { event_loop, handle, eager, fresh: None, running: Arc::default() })
     }
@@ -89,7 +90,7 @@ impl Tasks {
     /// The same, with an empty context for each task in place of a copy of the current one.
     pub(crate) fn in_fresh_contexts(self, py: Python<'_>) -> PyResult<Self> {
         let class = py.import("contextvars")?.getattr("Context")?;
-        Ok(Self { fresh: Some(class.unbind()), ..self })
+        Ok(Self { eager: None, fresh: Some(class.unbind()), ..self })
     }
 
     /// Announces a call that will become one of these tasks.
@@ -108,17 +109,21 @@ impl Tasks {
         coroutine: Bound<'_, PyAny>,
         on_end: impl OnEnd,
     ) -> PyResult<Option<usize>> {
-        let task = match self.create(py, &coroutine) {
-            Ok(task) => task,
+        let created = match self.eager() {
+            Some(eager) => eager.start(py, &coroutine),
+            None => self.create(py, &coroutine),
+        };
+        let task = match created {
+            Ok((task, None)) => task,
+            Ok((_, Some(end))) => {
+                on_end.ended(py, end);
+                return Ok(None);
+            }
             Err(error) => {
                 on_end.ended(py, End::Cancelled);
                 return Err(error);
             }
         };
-        if task.call_method0(intern!(py, "done"))?.is_truthy()? {
-            on_end.ended(py, end_of(&task));
-            return Ok(None);
-        }
         let key = self.running.lock().insert(task.clone().unbind());
         let callback =
             TaskEnd { running: Arc::clone(&self.running), key, on_end: Box::new(on_end) };
@@ -126,48 +131,32 @@ impl Tasks {
         Ok(Some(key))
     }
 
+    /// How tasks are started here, unless somebody else makes them.
+    fn eager(&self) -> Option<&Eager> {
+        match &self.handle {
+            LoopHandle::Own(reactor) if !reactor.has_task_factory() => self.eager.as_ref(),
+            LoopHandle::Own(_) | LoopHandle::Other(_) => None,
+        }
+    }
+
+    /// Has the event loop make a task. Returns how it ended, if it has.
     fn create<'py>(
         &self,
         py: Python<'py>,
         coroutine: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    ) -> PyResult<(Bound<'py, PyAny>, Option<End>)> {
         let event_loop = self.event_loop.bind(py);
-        if let Some(class) = &self.fresh {
-            return self.create_in(&class.bind(py).call0()?, coroutine);
-        }
-        match &self.eager {
-            // A task factory of the application's decides by itself.
-            Some((class, keywords))
-                if event_loop.getattr(intern!(py, "_task_factory"))?.is_none() =>
-            {
-                class.bind(py).call((coroutine,), Some(keywords.bind(py)))
-            }
-            _ => event_loop.call_method1(intern!(py, "create_task"), (coroutine,)),
-        }
-    }
-
-    fn create_in<'py>(
-        &self,
-        context: &Bound<'py, PyAny>,
-        coroutine: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = context.py();
-        let event_loop = self.event_loop.bind(py);
-        let name = intern!(py, "context");
-        match &self.eager {
-            Some((class, keywords))
-                if event_loop.getattr(intern!(py, "_task_factory"))?.is_none() =>
-            {
-                let keywords = keywords.bind(py).copy()?;
-                keywords.set_item(name, context)?;
-                class.bind(py).call((coroutine,), Some(&keywords))
-            }
-            _ => {
-                let keywords = PyDict::new(py);
-                keywords.set_item(name, context)?;
-                event_loop.call_method(intern!(py, "create_task"), (coroutine,), Some(&keywords))
-            }
-        }
+        let keywords = self.fresh.as_ref().map(|class| {
+            let keywords = PyDict::new(py);
+            keywords.set_item(intern!(py, "context"), class.bind(py).call0()?)?;
+            Ok::<_, PyErr>(keywords)
+        });
+        let keywords = keywords.transpose()?;
+        let name = intern!(py, "create_task");
+        let task = event_loop.call_method(name, (coroutine,), keywords.as_ref())?;
+        let is_done = task.call_method0(intern!(py, "done"))?.is_truthy()?;
+        let end = is_done.then(|| end_of(&task));
+        Ok((task, end))
     }
 
     /// How many tasks have not ended.
@@ -215,6 +204,34 @@ impl Tasks {
     }
 }
 
+impl Eager {
+    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = event_loop.py();
+        let keywords = PyDict::new(py);
+        keywords.set_item("loop", event_loop)?;
+        keywords.set_item("eager_start", true)?;
+        let class = py.import("asyncio")?.getattr("Task")?;
+        Ok(Self {
+            keywords: keywords.unbind(),
+            done: class.getattr("done")?.unbind(),
+            exception: class.getattr("exception")?.unbind(),
+            class: class.unbind(),
+        })
+    }
+
+    /// Runs `coroutine` to its first wait. Returns how the task ended, if it has.
+    fn start<'py>(
+        &self,
+        py: Python<'py>,
+        coroutine: &Bound<'py, PyAny>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<End>)> {
+        let task = self.class.bind(py).call((coroutine,), Some(self.keywords.bind(py)))?;
+        let is_done = self.done.bind(py).call1((&task,))?.is_truthy()?;
+        let end = is_done.then(|| to_end(self.exception.bind(py).call1((&task,))));
+        Ok((task, end))
+    }
+}
+
 impl Running {
     fn lock(&self) -> MutexGuard<'_, Slab<Py<PyAny>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -258,7 +275,12 @@ fn cancel(task: &Bound<'_, PyAny>) {
 
 /// How a task that is done ended. Marks its exception as seen.
 fn end_of(task: &Bound<'_, PyAny>) -> End {
-    match task.call_method0(intern!(task.py(), "exception")) {
+    to_end(task.call_method0(intern!(task.py(), "exception")))
+}
+
+/// What `task.exception()` tells.
+fn to_end(exception: PyResult<Bound<'_, PyAny>>) -> End {
+    match exception {
         Ok(none) if none.is_none() => End::Returned,
         Ok(error) => match error.cast_into::<PyBaseException>() {
             Ok(error) => End::Raised(PyErr::from_value(error.into_any())),

@@ -11,7 +11,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict, PyString};
-use rsgi_protocol::http::cycle::More;
 use rsgi_protocol::http::response::ResponseHead;
 use rsgi_protocol::websocket::Kind;
 use rsgi_protocol::websocket::close::{self, Close};
@@ -20,7 +19,7 @@ use rsgi_server::{Flow, Kept, MessageReceived, Outgoing, WebSocket};
 
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
-use crate::message::{Message, SHARE_FROM, invalid_header, with_bytes, wrong_type};
+use crate::message::{Key, Message, SHARE_FROM, invalid_header, with_bytes, wrong_type};
 use crate::other_loop::LoopHandle;
 
 /// One WebSocket, as the application holds it: `receive` and `send` are its methods.
@@ -43,25 +42,22 @@ impl WebSocketExchange {
     fn take(&self, message: &Bound<'_, PyAny>) -> PyResult<Flow> {
         let py = message.py();
         let message = Message::new(message);
-        let kind = message.kind(intern!(py, "type"))?;
-        if kind.is(intern!(py, "websocket.send")) {
-            return self.send_message(py, &message);
-        }
+        let kind = message.kind()?;
         match kind.to_str()? {
-            "websocket.send" => self.send_message(py, &message),
+            "websocket.send" => self.send_message(&message),
             "websocket.accept" => self.accept(py, &message),
             "websocket.close" => self.close(py, &message),
             "websocket.http.response.start" => {
-                let status = message.status(intern!(py, "status"))?;
+                let status = message.status()?;
                 let mut head = ResponseHead::new(status).map_err(errors::from_field)?;
-                message.headers(intern!(py, "headers"), |name, value| {
+                message.headers(|name, value| {
                     head.push(name, value).map_err(|error| invalid_header(name, error))
                 })?;
                 self.websocket.response_start(head).map_err(errors::from_websocket_send)
             }
             "websocket.http.response.body" => {
-                let data = message.body(intern!(py, "body"))?;
-                let more = More::from(message.flag(intern!(py, "more_body"))?);
+                let data = message.body()?;
+                let more = message.more_body()?;
                 self.websocket.response_body(data, more).map_err(errors::from_websocket_send)
             }
             other => Err(PyRuntimeError::new_err(format!(
@@ -71,9 +67,9 @@ impl WebSocketExchange {
         }
     }
 
-    fn send_message<'py>(&self, py: Python<'py>, message: &Message<'_, 'py>) -> PyResult<Flow> {
-        let text = message.find(intern!(py, "text"))?;
-        let bytes = message.find(intern!(py, "bytes"))?;
+    fn send_message(&self, message: &Message<'_, '_>) -> PyResult<Flow> {
+        let text = message.get(Key::Text)?;
+        let bytes = message.get(Key::Bytes)?;
         let sent = match (text, bytes) {
             (Some(text), None) => {
                 let text = text.cast_into::<PyString>().map_err(|error| {
@@ -121,7 +117,7 @@ impl WebSocketExchange {
             })?;
             acceptance.subprotocol(name.to_str()?.as_bytes()).map_err(errors::from_field)?;
         }
-        message.headers(intern!(py, "headers"), |name, value| {
+        message.headers(|name, value| {
             acceptance.push(name, value).map_err(|error| invalid_header(name, error))
         })?;
         self.websocket.accept(acceptance).map_err(errors::from_websocket_send)

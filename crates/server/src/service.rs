@@ -16,7 +16,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::access_log::{AccessLog, Ended, Entry as LogEntry};
+use crate::access_log::{AccessLog, CLIENT_CLOSED_REQUEST, Ended, Entry as LogEntry};
 use crate::admission::{Admission, Ticket, Verdict};
 use crate::date::DateLine;
 use crate::exchange::{Exchange, Outcome};
@@ -385,7 +385,18 @@ impl<A: App> Service<A> {
     /// Logs a request that is over, if somebody wants to hear of it.
     pub(crate) fn log_access(&self, peer: &ConnectionInfo, entry: Option<&LogEntry>, ended: Ended) {
         if let Some(entry) = entry {
-            self.access_log.leave(peer, entry, ended);
+            self.access_log.leave(peer, entry, ended, || self.status_of_unanswered());
+        }
+    }
+
+    /// Whose fault it is that a request ended without a response, as a status.
+    fn status_of_unanswered(&self) -> u16 {
+        if std::thread::panicking() {
+            500
+        } else if self.phase() == DrainPhase::Cut {
+            503
+        } else {
+            CLIENT_CLOSED_REQUEST
         }
     }
 

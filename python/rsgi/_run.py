@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +17,14 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
     `app` is an ASGI application, or an import string such as `"main:app"`. `settings` are the
     command's options with underscores: `host="0.0.0.0"`, `port=8000`, `workers=4`. With an import
     string and several workers, or `reload=True`, a supervisor starts a process for each; otherwise
-    the application runs in this process and this thread.
+    the application runs in this process and this thread. Of the environment, `WEB_CONCURRENCY` (for
+    an import string) and `FORWARDED_ALLOW_IPS` stand for what is not among them.
 
     Raises `ValueError` or `TypeError` for settings that are wrong, and `SystemExit` with the
-    command's exit status if serving failed.
+    command's exit status if serving failed, also if an address cannot be bound: the log says why.
     """
+    if isinstance(app, str) and settings.get("workers") is None and "WEB_CONCURRENCY" in os.environ:
+        settings["workers"] = os.environ["WEB_CONCURRENCY"]
     several = asks_for_several(settings.get("workers"))
     reloads = asks_for_reload(settings)
     if isinstance(app, str) and (several or reloads):
@@ -39,7 +43,10 @@ def asks_for_several(workers: Any) -> bool:
     """Return whether a setting of `workers` is for more than one, or may be."""
     if isinstance(workers, str) and workers.lower() == "auto":
         return True
-    return int(workers or 1) > 1
+    try:
+        return int(workers or 1) > 1
+    except (TypeError, ValueError):
+        return False  # what is wrong with it is said with all else that is
 
 
 def asks_for_reload(settings: dict[str, Any]) -> bool:
@@ -78,6 +85,8 @@ def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:
     named = {"app": app} if isinstance(app, str) else {}
     worker = Worker.alone({**named, **settings})
     configure_logging(worker, settings)
+    if not worker.bind():
+        return worker.exit_status
     if worker.on_start is not None:
         try:
             run_function(worker.on_start, worker.app_dir)

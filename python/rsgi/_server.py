@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType, MappingProxyType
@@ -137,23 +138,35 @@ class Server:
                 return int(port)
         raise RuntimeError("the server is not bound to a port")
 
-    async def serve(self) -> None:
+    async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Serve on the running event loop until told to stop.
+
+        `sockets` are listened on in place of what the settings name, and are closed at the end, as
+        uvicorn does. They have to be bound.
 
         On an `rsgi.EventLoop` everything happens in this thread. On any other loop (asyncio's own,
         uvloop's, Jupyter's) connections have a thread of their own, and every request crosses over
         and back: the same behaviour, but slower.
 
         On the main thread SIGINT and SIGTERM stop the server, and once it has stopped they are
-        raised again for the program around it, as uvicorn does. A start that fails is logged and
-        shows in `started` and `exit_status`.
+        raised again for the program around it, as uvicorn does. A start that fails, also because an
+        address cannot be bound, is logged and shows in `started` and `exit_status`.
 
-        Raises `ValueError` if an address cannot be bound. Cancelling it stops the server gracefully
-        first; cancelling it once more, at once.
+        Cancelling it stops the server gracefully first; cancelling it once more, at once.
         """
+        try:
+            await self._serve(sockets)
+        finally:
+            for listener in sockets or ():
+                listener.close()
+
+    async def _serve(self, sockets: Sequence[socket.socket] | None) -> None:
         event_loop = asyncio.get_running_loop()
         with self.capture_signals():
-            worker = self._bind()
+            worker = self._make_worker()
+            if not worker.bind(None if sockets is None else [it.fileno() for it in sockets]):
+                return
+            self._addresses = worker.addresses
             application = load_for(worker, self.config.app)
             if application is None:
                 return
@@ -184,10 +197,10 @@ class Server:
         if cancelled is not None:
             raise cancelled
 
-    def run(self) -> None:
-        """Serve on an event loop of its own until told to stop."""
+    def run(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Serve on an event loop of its own until told to stop; see `serve()`."""
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(self.serve())
+            runner.run(self.serve(sockets))
 
     @contextmanager
     def run_in_thread(self) -> Iterator[Server]:
@@ -215,20 +228,23 @@ class Server:
             if failures:
                 raise failures[0]
             if not self.started:
-                raise RuntimeError(f"the server did not start (exit status {self.exit_status})")
+                raise RuntimeError(self._why_not_started())
             yield self
         finally:
             self.should_exit = True
             thread.join()
 
-    def _bind(self) -> Worker:
+    def _make_worker(self) -> Worker:
         if self._worker is not None:
             raise RuntimeError("this server has served already")
         named = {"app": self.config.app} if isinstance(self.config.app, str) else {}
         self._worker = Worker.alone({**named, **self.config.settings})
         configure_logging(self._worker, self.config.settings)
-        self._addresses = self._worker.addresses
         return self._worker
+
+    def _why_not_started(self) -> str:
+        cause = self._worker.failure if self._worker is not None else None
+        return f"the server did not start: {cause or f'exit status {self.exit_status}'}"
 
     def _reopen_logs(self) -> None:
         if self._worker is not None:
@@ -303,7 +319,7 @@ async def serve(app: str | Callable[..., Any], **settings: Any) -> None:
     server = Server(Config(app, **settings))
     await server.serve()
     if server.exit_status and not server.started:
-        raise RuntimeError(f"the server did not start (exit status {server.exit_status})")
+        raise RuntimeError(server._why_not_started())
 
 
 def _settle_soon(ended: asyncio.Future[None], worker: Worker) -> None:

@@ -37,7 +37,9 @@ def main() -> int:
         from rsgi import _on_start
 
         return _on_start.main(passed)
-    worker = Worker.inherited(passed)
+    worker = _become_worker(passed) if role == "spare" else Worker.inherited(passed)
+    if worker is None:
+        return 0
     os.environ["RSGI_WORKER_INDEX"] = str(worker.index)
 
     from rsgi._importer import ApplicationError, load
@@ -60,6 +62,22 @@ def main() -> int:
         worker.fail(f"Error loading ASGI app: {error}")
         return worker.exit_status
     return serve(worker, application, EXIT_GRACE)
+
+
+def _become_worker(passed: str) -> Worker | None:
+    """Prepare what every worker needs, and wait until one is wanted; return None if none is."""
+    import rsgi._bytecode
+    import rsgi._importer
+    import rsgi._serving  # noqa: F401 - and asyncio, which takes longest
+
+    # Whatever stops the server stops this, and there is nothing to say about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        worker = Worker.inherited(passed, is_spare=True)
+    except (EOFError, OSError):  # the supervisor has gone
+        return None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return worker
 
 
 def configure_logging(worker: Worker | Template) -> bool:

@@ -17,6 +17,9 @@ __all__ = ["TRACE", "AccessFormatter", "ColourizedFormatter", "DefaultFormatter"
 #: The level below `DEBUG`, on which every message between server and application is logged.
 TRACE = 5
 
+#: Of statuses that no response has: nginx's for a client that left before there was one.
+_PHRASES = {499: "Client Closed Request"}
+
 _LEVEL_COLOURS = {
     TRACE: "34",
     logging.DEBUG: "36",
@@ -100,7 +103,7 @@ class AccessFormatter(ColourizedFormatter):
         if is_websocket:
             return self.paint("[accepted]" if status == 101 else str(status), colour)
         try:
-            text = f"{status} {http.HTTPStatus(status).phrase}"
+            text = f"{status} {_PHRASES.get(status) or http.HTTPStatus(status).phrase}"
         except ValueError:
             text = str(status)
         return self.paint(text, colour)

@@ -102,8 +102,34 @@ def test_a_lifespan_that_fails_is_a_start_that_fails() -> None:
 def test_a_port_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         starting = server(port=taken.getsockname()[1])
-        with pytest.raises(ValueError, match="in use"), starting.run_in_thread():
-            pytest.fail("it does not start")
+        with pytest.raises(RuntimeError, match="did not start: address already in use"):
+            with starting.run_in_thread():
+                pytest.fail("it does not start")
+        assert starting.exit_status == 3
+        assert starting.addresses == []
+
+
+def test_sockets_of_the_program_are_listened_on_and_closed() -> None:
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))  # and not listening: the server does
+    sockets = [socket.create_server(("127.0.0.1", 0)), bound]
+    running = server(port=1)  # where it would not be allowed to
+    thread = threading.Thread(target=running.run, args=(sockets,), name="serving")
+    thread.start()
+    eventually(lambda: running.started, "the start")
+    texts = [httpx.get(address, trust_env=False).text for address in running.addresses]
+    running.should_exit = True
+    thread.join()
+    assert texts == ["serving", "serving"]
+    assert [it.fileno() for it in sockets] == [-1, -1]
+
+
+def test_a_socket_that_is_not_bound_is_a_start_that_fails() -> None:
+    with socket.socket() as unbound:
+        running = server()
+        running.run([unbound])
+    assert not running.started
+    assert running.exit_status == 3
 
 
 def test_serve_is_awaited_beside_other_tasks() -> None:

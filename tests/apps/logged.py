@@ -6,7 +6,15 @@ import asyncio
 import logging
 from urllib.parse import parse_qs
 
-from tests.apps.scenarios import Scenarios, answer, answer_json, chunk, read_body, start
+from tests.apps.scenarios import (
+    Scenarios,
+    answer,
+    answer_json,
+    chunk,
+    read_body,
+    serve_lifespan,
+    start,
+)
 from tests.support.asgi import Receive, Scope, Send
 
 app = Scenarios()
@@ -79,3 +87,12 @@ def configured() -> Scenarios:
     """Return the application after it has configured logging by itself."""
     logging.basicConfig(level=logging.INFO, format="%(name)s|%(levelname)s|%(message)s")
     return app
+
+
+async def anything(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request in the same way."""
+    if scope["type"] == "lifespan":
+        await serve_lifespan(receive, send)
+        return
+    await start(send, (b"content-length", b"0"))
+    await chunk(send, b"", more=False)

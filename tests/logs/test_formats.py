@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,14 +213,16 @@ def test_atoms_are_filled_in(serve: Serve) -> None:
         '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s" %(m)s %(U)s %(q)s %(H)s %(B)s '
         "%(T)s %(D)d %(M)s %(L)s %(p)s %({X-Mine}i)s %({etag}o)s %({MINE}e)s %(dt_ms).1f %%"
     )
-    server = serve(APP, "--access-logformat", pattern, env={"MINE": "variable"})
+    # The time of the place, as in gunicorn; the other logs have UTC.
+    env = {"MINE": "variable", "TZ": "IST-5:30"}
+    server = serve(APP, "--access-logformat", pattern, env=env)
     headers = {"User-Agent": 'an\t"agent"', "X-Mine": "a b"}
     with server.client() as client:
         client.get("/?q=1", headers=headers, auth=("user", "secret"))
     line = wait_for_line(server, "GET")
     number = r"\d+"
     pattern = (
-        r"127\.0\.0\.1 - user \[\d\d/[A-Z][a-z]{2}/20\d\d:\d\d:\d\d:\d\d \+0000\] "
+        r"127\.0\.0\.1 - user \[\d\d/[A-Z][a-z]{2}/20\d\d:\d\d:\d\d:\d\d \+0530\] "
         r'"GET /\?q=1 HTTP/1\.1" 200 5 "-" "an\\x09\\x22agent\\x22" GET / q=1 HTTP/1\.1 5 '
         rf"0 {number} {number} 0\.\d{{6}} <{server.worker_pids()[0]}> "
         r"a b \\x22v1\\x22 variable \d+\.\d %"
@@ -236,6 +239,58 @@ def test_a_format_with_all_names_of_gunicorns_default_starts(serve: Serve) -> No
 
 
 # Which requests
+
+
+@pytest.mark.parametrize(
+    ("flags", "pattern"),
+    [
+        ((), r'"GET /slow\?s=60&KEY HTTP/1\.1" 499 Client Closed Request \d+\.\d{3}ms 0B'),
+        (JSON, r'"query":"s=60&KEY",.*"status":499,'),
+        (("--access-logformat", '%(q)s "%(st)s" %(s)s'), r's=60&KEY "Client Closed Request" 499'),
+        (("--log-python",), r'"GET /slow\?s=60&KEY HTTP/1\.1" 499 Client Closed Request'),
+    ],
+    ids=["text", "json", "own", "python"],
+)
+def test_a_request_whose_client_left_has_the_status_of_nginx(
+    serve: Serve, key: str, flags: tuple[str, ...], pattern: str
+) -> None:
+    server = serve(APP, *flags)
+    with server.connect() as wire:
+        wire.request(f"/slow?s=60&{key}")
+        assert not wire.is_readable(0.2)
+        wire.reset()
+    wait_for_line(server, pattern.replace("KEY", key))
+    assert server.stdout().count(key) == 1
+
+
+def test_a_stream_that_its_client_resets_has_it_too(json_server: Server, key: str) -> None:
+    with Http2(json_server) as client:
+        stream = client.start(f"/slow?s=60&{key}")
+        client.ask("/")
+        client.reset(stream)
+        found = wait_for_object(json_server, query=f"s=60&{key}")
+    assert (found["status"], found["http_version"]) == (499, "2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_there"),
+    [
+        (("--log-level", "warning"), False),
+        (("--log-level", "warning", "--access-logfile", "-"), True),
+        (("--log-level", "debug"), True),
+        (("--log-level", "critical", "--access-logfile", "-", "--no-access-log"), False),
+    ],
+)
+def test_lines_are_at_info_unless_they_have_a_file(
+    serve: Serve, tmp_path: Path, key: str, flags: tuple[str, ...], is_there: bool
+) -> None:
+    path = tmp_path / "socket"
+    server = serve(APP, *flags, "--uds", str(path), ready=False, bind=False)
+    eventually(path.exists, "the socket", PATIENCE)
+    server.addresses = [str(path)]
+    server.get(f"/?{key}")
+    assert server.stop() == 0
+    assert (key in server.stdout()) == is_there
 
 
 def test_excluded_paths_have_no_line(serve: Serve, key: str) -> None:

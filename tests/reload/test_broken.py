@@ -127,3 +127,28 @@ def _is_crashed(server: Server) -> bool:
     except OSError:
         pass
     return server.stderr().count("was killed by SIGKILL") > before or before > 0
+
+
+def test_what_runs_before_the_workers_is_shown_when_it_fails(project: Project) -> None:
+    good = source("mended") + "\ndef prepare():\n    pass\n"
+    project.main.write_text(good.replace("    pass\n", "    raise ValueError('no database')\n"))
+    server = project.serve("--on-start", "main:prepare", ready=False)
+    server.wait_for_log("browsers are shown why", deadline=LONG)
+    server.wait_until_announced(LONG)
+    with server.client() as client:
+        page = client.get("/", headers=BROWSER)
+    assert page.status_code == 500
+    assert "main:prepare failed" in page.text
+    assert "no database" in page.text
+    project.main.write_text(good)
+    project.wait_for("mended")
+    assert server.stop(LONG) == 0
+    assert not server.survivors()
+
+
+def test_a_stop_while_that_is_shown_leaves_nobody_behind(project: Project) -> None:
+    project.main.write_text(source("first") + "\nraise ValueError('no database')\n")
+    server = project.serve("--on-start", "main:prepare", ready=False)
+    server.wait_for_log("browsers are shown why", deadline=LONG)
+    assert server.stop(LONG) == 0
+    assert not server.survivors()

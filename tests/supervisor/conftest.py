@@ -9,6 +9,8 @@ from typing import IO, Any, Protocol
 
 import pytest
 
+from tests.conftest import Serve
+from tests.supervisor.admin import Admin, started
 from tests.support.server import Server
 
 
@@ -61,3 +63,9 @@ def serve_under(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeUnder
         server.destroy()
     complaints = [line for server in servers for line in server.complaints()]
     assert not complaints, "\n".join(["unexpected in the log:", *complaints])
+
+
+@pytest.fixture
+def running(serve: Serve) -> tuple[Server, Admin]:
+    """Return a server of two workers and its admin listener."""
+    return started(serve, workers=2)

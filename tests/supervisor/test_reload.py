@@ -198,3 +198,31 @@ def test_settings_whose_workers_do_not_start_are_not_kept(
     reload(configured)
     answer = configured.get("/")
     assert (answer.headers["x-set"], answer.text) == ("second", "second")
+
+
+def test_the_supervisor_s_log_moves_with_a_reload_that_succeeds(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """A reload is told where somebody looks for it; what comes behind it, where that says."""
+    settings, first, second = (tmp_path / name for name in ("rsgi.toml", "first", "second"))
+    code = tmp_path / "moving.py"
+    good = "async def app(scope, receive, send):\n    raise NotImplementedError\n"
+    code.write_text(good)
+    settings.write_text(f'error_logfile = "{first}"\n')
+    flags = ("--config", str(settings), "--app-dir", str(tmp_path), "--lifespan", "off")
+    server = serve("moving:app", *flags, ready=False)
+
+    def said(path: Path, text: str) -> bool:
+        return path.exists() and text in path.read_text()
+
+    eventually(lambda: said(first, "Started server process"), "the start", LONG)
+    settings.write_text(f'error_logfile = "{second}"\n')
+    code.write_text("def\n")
+    server.signal(signal.SIGHUP)
+    eventually(lambda: said(first, "Reload abandoned"), "the failure", LONG)
+    code.write_text(good)
+    server.signal(signal.SIGHUP)
+    eventually(lambda: said(first, "Reload complete"), "the success", LONG)
+    assert server.stop(LONG) == 0
+    assert said(second, "Stopped parent process")
+    assert not said(first, "Stopped parent process")

@@ -244,7 +244,13 @@ class Server:
 
     def wait_until_announced(self, deadline: float = 20.0) -> None:
         """Wait until it has announced its address, for logs that do not say which workers serve."""
-        eventually(self._announced, "an address in the log", deadline)
+
+        def announced() -> bool:
+            found = self._announced()
+            assert found or self.is_running(), f"it ended: {self.stderr()}"
+            return found
+
+        eventually(announced, "an address in the log", deadline)
 
     def signal(self, number: Signals) -> None:
         """Send a signal to the main process only."""

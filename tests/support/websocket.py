@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from itertools import cycle
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from websockets.sync.client import ClientConnection, connect
 
@@ -77,11 +77,23 @@ class Frame:
         return int.from_bytes(self.payload[:2]) if self.payload else 1005
 
 
+class Connects(Protocol):
+    """What a client can connect to."""
+
+    def connect(
+        self,
+        timeout: float = ...,
+        receive_buffer: int | None = ...,
+        send_buffer: int | None = ...,
+    ) -> Wire:
+        """Return a connection."""
+
+
 class RawWebSocket:
     """A client that is strict about what it reads and careless about what it sends."""
 
     def __init__(
-        self, server: Server, target: str = "/echo", *fields: tuple[str, str], **options: Any
+        self, server: Connects, target: str = "/echo", *fields: tuple[str, str], **options: Any
     ) -> None:
         """Connect and shake hands."""
         self.wire: Wire = server.connect(timeout=PATIENCE, **options)

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rsgi_config::{
-    Config, LoadError, Loaded, LogConfig, LogFile, ReloadOptions, Surroundings, load,
+    Config, LoadError, Loaded, LogConfig, LogFile, LogOptions, ReloadOptions, Surroundings, load,
     process_environment,
 };
 use rsgi_supervisor::{
@@ -80,7 +81,7 @@ pub(crate) fn explain(error: &LoadError) -> u8 {
 
 /// Binds, then runs the supervisor; `read` is what reads the settings again on HUP.
 fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
-    let Loaded { mut config, notices, launch } = loaded;
+    let Loaded { mut config, notices, remark, launch } = loaded;
     if let Err(message) = open_logs(&mut config) {
         // There is no log to write it to.
         let _ = writeln!(io::stderr().lock(), "error: {message}");
@@ -88,6 +89,9 @@ fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
     }
     for notice in notices {
         log::warn!("{notice}");
+    }
+    if let Some(remark) = remark {
+        log::info!("{remark}");
     }
     if let Some(directory) = &launch.directory
         && let Err(error) = std::env::set_current_dir(directory)
@@ -125,8 +129,15 @@ fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
         .and_then(|options| Ok((options, keeper.map(Keeper::updates).transpose()?)));
     match passed {
         Ok((options, updates)) => {
+            let renewed = Arc::new(Mutex::new(None));
+            let pending = Arc::clone(&renewed);
             let hooks = Hooks::default()
-                .on_reload(move || reload(&read, &config, &command))
+                .on_reload(move || {
+                    let (options, log) = reload(&read, &config, &command)?;
+                    *pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(log);
+                    Ok(options)
+                })
+                .on_settled(move |are_kept| switch_logs(&renewed, are_kept))
                 .on_reopen_logs(logging::reopen);
             let service_manager = service_manager();
             run(SupervisorOptions { updates, hooks, service_manager, ..options }, listeners, admin)
@@ -171,15 +182,31 @@ trait Read: Fn() -> Result<Loaded, LoadError> + Send + Sync + 'static {}
 
 impl<F: Fn() -> Result<Loaded, LoadError> + Send + Sync + 'static> Read for F {}
 
+/// Where the supervisor logs changes with a reload that succeeds: until then its lines are where
+/// somebody looks for them.
+fn switch_logs(renewed: &Mutex<Option<LogOptions>>, are_kept: bool) {
+    let log = renewed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(log) = log.filter(|_| are_kept)
+        && let Err(error) = logging::install(&log, None)
+    {
+        log::error!("cannot log as the new settings say: {error}");
+    }
+}
+
 /// What HUP does about settings: they are read anew, and all but those in `first` that live as long
-/// as the supervisor are those of the new workers.
+/// as the supervisor are those of the new workers. Returns what the supervisor needs and how it is to
+/// log from then on.
 fn reload(
     read: &impl Read,
     first: &Config,
     command: &[OsString],
-) -> Result<SupervisorOptions, String> {
-    let Loaded { mut config, notices, launch } = read().map_err(|error| error.to_string())?;
-    open_logs(&mut config)?;
+) -> Result<(SupervisorOptions, LogOptions), String> {
+    let Loaded { mut config, notices, launch, .. } = read().map_err(|error| error.to_string())?;
+    try_logs(&mut config)?;
+    if let Some(file) = &config.log.error_logfile {
+        let opened = logging::try_access_file(file);
+        opened.map_err(|error| explain_log("--error-logfile", file, &error))?;
+    }
     for notice in notices {
         log::warn!("{notice}");
     }
@@ -188,7 +215,9 @@ fn reload(
     if !fixed.is_empty() {
         log::warn!("{} cannot change without a restart, and stays as it was", fixed.join(", "));
     }
-    options(&config, launch.environment, command).map_err(|error| error.to_string())
+    let log = config.log.clone();
+    let options = options(&config, launch.environment, command);
+    options.map(|options| (options, log)).map_err(|error| error.to_string())
 }
 
 /// In development nobody is waited for, and nothing is kept that has not been imported anew. Returns
@@ -252,16 +281,26 @@ fn keep_fixed(first: &Config, config: &mut Config) -> Vec<&'static str> {
     fixed
 }
 
-/// Logs to where the settings say. The workers' file is tried here, so that one message says what is
-/// wrong with it and not one from each worker.
+/// Logs to where the settings say.
 fn open_logs(config: &mut Config) -> Result<(), String> {
+    try_logs(config)?;
+    logging::install(&config.log, None).map_err(|error| match &config.log.error_logfile {
+        Some(file) => explain_log("--error-logfile", file, &error),
+        None => error.to_string(),
+    })
+}
+
+fn explain_log(flag: &str, LogFile(path): &LogFile, error: &io::Error) -> String {
+    format!("{flag}: cannot write to the file: {error}: `{}`", path.display())
+}
+
+/// Tries the workers' files here, so that one message says what is wrong with them and not one from
+/// each worker.
+fn try_logs(config: &mut Config) -> Result<(), String> {
     logging::make_absolute(&mut config.log).map_err(|error| error.to_string())?;
-    let explain = |flag: &str, LogFile(path): &LogFile, error: io::Error| {
-        format!("{flag}: cannot write to the file: {error}: `{}`", path.display())
-    };
     if let Some(file) = config.log.access_logfile.as_ref().filter(|_| config.log.access_log) {
         let opened = logging::try_access_file(file);
-        opened.map_err(|error| explain("--access-logfile", file, error))?;
+        opened.map_err(|error| explain_log("--access-logfile", file, &error))?;
     }
     if let Some(LogConfig::File(path)) = &config.log.config {
         let opened = std::fs::File::open(path);
@@ -269,10 +308,7 @@ fn open_logs(config: &mut Config) -> Result<(), String> {
             format!("--log-config: cannot read the file: {error}: `{}`", path.display())
         })?;
     }
-    logging::install(&config.log, None).map_err(|error| match &config.log.error_logfile {
-        Some(file) => explain("--error-logfile", file, error),
-        None => error.to_string(),
-    })
+    Ok(())
 }
 
 /// The sockets that systemd has opened for this process, or else those that the settings name.
@@ -325,7 +361,6 @@ fn options(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use rsgi_config::WorkerCount;
@@ -401,7 +436,7 @@ mod tests {
                 load(line.map(OsString::from), &Surroundings::default())
             }
         };
-        let renewed = reload(&read, &first, &["python".into()]).unwrap();
+        let (renewed, _) = reload(&read, &first, &["python".into()]).unwrap();
         assert_eq!(renewed.workers, WorkerCount::Exactly(3));
         assert_eq!(renewed.setup["app"]["target"], "m:b");
         is_wrong.store(true, Ordering::Relaxed);

@@ -21,8 +21,10 @@ use crate::other_loop::{Letter, LoopHandle};
 pub(crate) struct Tasks {
     event_loop: Py<PyAny>,
     handle: LoopHandle,
-    /// `None` before Python 3.12, and on another loop, which makes its own tasks.
+    /// `None` before Python 3.12, and where the loop makes the tasks: another one, or for a context.
     eager: Option<Eager>,
+    /// `contextvars.Context`, where each task has an empty one.
+    fresh: Option<Py<PyAny>>,
     running: Arc<Running>,
 }
 
@@ -81,7 +83,14 @@ impl Tasks {
         let is_own = matches!(handle, LoopHandle::Own(_));
         let is_eager = is_own && py.version_info() >= (3, 12);
         let eager = is_eager.then(|| Eager::new(&event_loop)).transpose()?;
-        Ok(Self { event_loop: event_loop.unbind(), handle, eager, running: Arc::default() })
+        let event_loop = event_loop.unbind();
+        Ok(Self { event_loop, handle, eager, fresh: None, running: Arc::default() })
+    }
+
+    /// The same, with an empty context for each task in place of a copy of the current one.
+    pub(crate) fn in_fresh_contexts(self, py: Python<'_>) -> PyResult<Self> {
+        let class = py.import("contextvars")?.getattr("Context")?;
+        Ok(Self { eager: None, fresh: Some(class.unbind()), ..self })
     }
 
     /// Announces a call that will become one of these tasks.
@@ -137,7 +146,14 @@ impl Tasks {
         coroutine: &Bound<'py, PyAny>,
     ) -> PyResult<(Bound<'py, PyAny>, Option<End>)> {
         let event_loop = self.event_loop.bind(py);
-        let task = event_loop.call_method1(intern!(py, "create_task"), (coroutine,))?;
+        let keywords = self.fresh.as_ref().map(|class| {
+            let keywords = PyDict::new(py);
+            keywords.set_item(intern!(py, "context"), class.bind(py).call0()?)?;
+            Ok::<_, PyErr>(keywords)
+        });
+        let keywords = keywords.transpose()?;
+        let name = intern!(py, "create_task");
+        let task = event_loop.call_method(name, (coroutine,), keywords.as_ref())?;
         let is_done = task.call_method0(intern!(py, "done"))?.is_truthy()?;
         let end = is_done.then(|| end_of(&task));
         Ok((task, end))

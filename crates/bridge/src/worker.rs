@@ -10,7 +10,7 @@
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind::UnexpectedEof;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,8 @@ use rsgi_server::{
     DrainPhase, Listener, Opening, ProxyProtocol, Residence, Service, accept_connections,
 };
 use rsgi_supervisor::{
-    Inherited, Order, Phase, STAND_IN, Scoreboard, Version, WorkerControl, bind_all, exit,
+    Inherited, Listener as Listening, Order, Phase, STAND_IN, Scoreboard, Version, WorkerControl,
+    bind_all, exit, share_all,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -75,12 +76,14 @@ pub struct Worker {
     beside: Mutex<Option<Beside>>,
     /// Why the application cannot be served, and this worker is there in its place.
     stand_in: Option<String>,
+    /// Why this worker did not start.
+    failure: OnceLock<String>,
 }
 
 /// What a worker serves on.
 #[derive(Debug)]
 struct Place {
-    listeners: Vec<rsgi_supervisor::Listener>,
+    listeners: Vec<Listening>,
     scoreboard: Scoreboard,
     slot: usize,
 }
@@ -148,14 +151,19 @@ impl Control {
 
 #[pymethods]
 impl Worker {
-    /// Take over what the supervisor passed in the environment variable `RSGI_WORKER`.
+    /// Take over what the supervisor passed in the environment variable `RSGI_WORKER`; as a spare
+    /// process, once a worker is wanted.
     #[staticmethod]
-    fn inherited(value: &str) -> PyResult<Self> {
-        let inherited = Inherited::from_env_value(value).map_err(errors::from_inherit)?;
+    #[pyo3(signature = (value, is_spare=false))]
+    fn inherited(value: &str, is_spare: bool) -> PyResult<Self> {
+        let mut inherited = Inherited::from_env_value(value).map_err(errors::from_inherit)?;
+        if is_spare {
+            inherited.wait_for_place()?;
+        }
         Self::supervised(inherited)?.ok_or_else(|| std::io::Error::from(UnexpectedEof).into())
     }
 
-    /// Bind the addresses that the settings name, for a program that serves by itself.
+    /// A worker with these settings, for a program that serves by itself and calls `bind()` next.
     #[staticmethod]
     fn alone(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut loaded = keywords::load(settings)?;
@@ -180,22 +188,46 @@ impl Worker {
         if let Some(address) = &bind.admin {
             log::warn!("admin_bind={address} has no effect: there is no supervisor to serve it");
         }
-        let listeners = bind_all(&bind.addresses, options::backlog(bind))
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let scoreboard = Scoreboard::create(1)?;
         Ok(Self {
             config: loaded.config,
             tls,
             queue: OnceLock::new(),
-            place: Mutex::new(Some(Place {
-                listeners,
-                scoreboard: Scoreboard::create(1)?,
-                slot: 0,
-            })),
+            place: Mutex::new(Some(Place { listeners: Vec::new(), scoreboard, slot: 0 })),
             control: Control::new(None, 0),
             dumps: DumpRequests::listen_if_free(settings.py())?,
             beside: Mutex::default(),
             stand_in: None,
+            failure: OnceLock::new(),
         })
+    }
+
+    /// Bind the addresses that the settings name, or listen on these sockets instead. Return whether
+    /// that was possible; if not, it has been reported as by `fail()`.
+    #[pyo3(signature = (sockets=None))]
+    fn bind(&self, py: Python<'_>, sockets: Option<Vec<RawFd>>) -> PyResult<bool> {
+        let bind = &self.config.bind;
+        let bound = match sockets {
+            None => bind_all(&bind.addresses, options::backlog(bind)),
+            Some(sockets) => share_all(&sockets, options::backlog(bind)).map(|listeners| {
+                let is_tls = self.tls.is_some();
+                let encrypt = |it: Listening| if is_tls { it.encrypted() } else { it };
+                listeners.into_iter().map(encrypt).collect()
+            }),
+        };
+        match bound {
+            Ok(listeners) => {
+                let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(place) = place.as_mut() {
+                    place.listeners = listeners;
+                }
+                Ok(true)
+            }
+            Err(error) => {
+                self.fail(py, &error.to_string())?;
+                Ok(false)
+            }
+        }
     }
 
     /// The application to import, as in `module:attribute`; None if an object was given.
@@ -264,6 +296,12 @@ impl Worker {
         self.control.status.load(Ordering::Relaxed)
     }
 
+    /// What `fail()` was told, if it was.
+    #[getter]
+    fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
     /// The addresses that are listened on, as URLs.
     #[getter]
     fn addresses(&self) -> Vec<String> {
@@ -293,6 +331,8 @@ impl Worker {
         }
         self.control.status.store(exit::STARTUP, Ordering::Relaxed);
         self.control.report(|supervisor| supervisor.failed(message));
+        // The first one is the cause.
+        let _ = self.failure.set(message.to_owned());
         Ok(())
     }
 
@@ -351,10 +391,14 @@ impl Worker {
         let python = py.version_info();
         board.set_interpreter(Version([python.major, python.minor, python.patch].map(u16::from)));
         let queue = self.python_logging(py)?;
+        let mut tasks = Tasks::new(py, event_loop.clone(), handle.clone())?;
+        if self.config.app.reset_contextvars {
+            tasks = tasks.in_fresh_contexts(py)?;
+        }
         let app = PyApp::new(
             traced(application)?.unbind(),
             home,
-            Tasks::new(py, event_loop.clone(), handle.clone())?,
+            tasks,
             self.config.app.root_path.clone(),
         );
         let worker = self.control.supervisor.is_some().then_some(self.control.index);
@@ -457,6 +501,7 @@ impl Worker {
             place: Mutex::new(Some(Place { listeners, scoreboard, slot })),
             dumps: DumpRequests::listen(),
             stand_in,
+            failure: OnceLock::new(),
             control: Control::new(Some(control), index),
             beside: Mutex::default(),
         }))
@@ -609,7 +654,7 @@ struct Times {
 }
 
 impl Run {
-    async fn to_end(&self, listeners: Vec<rsgi_supervisor::Listener>) {
+    async fn to_end(&self, listeners: Vec<Listening>) {
         let pid = std::process::id();
         log::info!("Started server process [{pid}]");
         let orders = self.follow_orders();
@@ -706,7 +751,7 @@ impl Run {
 
     /// Accepts connections until it is time to stop, then lets what is in flight finish.
     /// Returns the moment by which everything should be over.
-    async fn serve(&self, listeners: Vec<rsgi_supervisor::Listener>) -> Instant {
+    async fn serve(&self, listeners: Vec<Listening>) -> Instant {
         let mut acceptors = JoinSet::new();
         let proxy_protocol = options::proxy_protocol(&self.config);
         for listener in &listeners {
@@ -754,8 +799,8 @@ impl Run {
     fn prepared(
         &self,
         accepting: Listener,
-        listener: &rsgi_supervisor::Listener,
-        all: &[rsgi_supervisor::Listener],
+        listener: &Listening,
+        all: &[Listening],
         proxy_protocol: Option<Arc<ProxyProtocol>>,
     ) -> Listener {
         let tls = self.tls.clone().filter(|_| listener.is_tls());

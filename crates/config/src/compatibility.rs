@@ -99,7 +99,6 @@ pub(crate) static OTHERS: &[Setting] = &[
     ignored("http_parser", "PARSER", PARSER),
     ignored("task_impl", "WORD", "requests are asyncio's own tasks"),
     ignored("runtime_mode", "WORD", "a worker has one thread"),
-    ignored("reset_contextvars", "", "a request's context is a copy of what startup left"),
     ignored("asgi_disconnect_grace_period", "TIME", "a disconnect does not cancel the application"),
     // Threads
     refused("threads", "N", "1", NO_THREADS),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Problem;
 use crate::options::{BindOptions, Config, Launch};
 use crate::proxies::{ForwardedField, TrustedPeer};
-use crate::types::{Bind, BindAddr, DEFAULT_UNIX_PERMISSIONS};
+use crate::types::{Bind, BindAddr, DEFAULT_UNIX_PERMISSIONS, LogLevel};
 
 /// A configuration in the making.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub(crate) struct Draft {
     pub(crate) stream_shutdown: StreamShutdown,
     /// Lists that have a default, which the first value replaces.
     pub(crate) proxies: Proxies,
+    /// Whether there was an `--access-logfile`.
+    pub(crate) has_access_logfile: bool,
 }
 
 /// Whom to believe, and what.
@@ -89,6 +91,11 @@ impl Draft {
             StreamShutdown::After(limit) => Some(limit),
             StreamShutdown::Never => None,
         };
+        let log = &mut self.config.log;
+        // As in uvicorn, where lines about requests are at `info`; gunicorn's users name a file, and then
+        // expect them at any level. Python's loggers have levels of their own.
+        let is_quiet = log.level.python_number() > LogLevel::Info.python_number();
+        log.access_log &= self.has_access_logfile || log.python || !is_quiet;
         let proxy = &mut self.config.proxy;
         replace(&mut proxy.allow_from, self.proxies.allow_from);
         replace(&mut proxy.fields, self.proxies.fields);

@@ -130,7 +130,7 @@ pub(crate) fn settle(
 ) -> Result<Loaded, Vec<Problem>> {
     let (mut draft, notices) = read(given, problems)?;
     let launch = std::mem::take(&mut draft.launch);
-    Ok(Loaded { config: draft.finish()?, notices, launch })
+    Ok(Loaded { config: draft.finish()?, notices, remark: None, launch })
 }
 
 /// The same for settings that are only some of a server's, and need not fit together.

@@ -1,7 +1,8 @@
 //! `rsgi.run(app, host=..., workers=...)`: settings as keyword arguments of Python.
 //!
 //! Owns which Python types stand for which kind of setting. Environment and files are not asked: a
-//! program that passes keywords has decided for itself; `env_file` is for its application alone.
+//! program that passes keywords has decided for itself; `env_file` is for its application. The one
+//! variable that counts is the one that is about where the program runs: whom to trust.
 
 use std::ffi::OsString;
 
@@ -66,7 +67,9 @@ pub fn from_keywords<N: AsRef<str>>(
             }),
         }
     }
-    let variables = add_env_files(&given, &mut problems);
+    let mut surroundings = Surroundings::of_process(Vec::new());
+    let variables = add_env_files(&given, &mut surroundings, &mut problems);
+    add_trust(&mut given, &surroundings);
     let mut loaded =
         settle(&mut given, problems).map_err(|problems| LoadError::Usage(report(&problems)))?;
     loaded.launch.environment.splice(..0, variables);
@@ -123,14 +126,31 @@ fn unknown(name: &str) -> Problem {
     Problem::general(format!("unknown setting `{name}`{hint}"))
 }
 
+/// `FORWARDED_ALLOW_IPS`, as in uvicorn, whose users set it in containers.
+fn add_trust(given: &mut Vec<Given>, surroundings: &Surroundings) {
+    const SETTING: &str = "forwarded_allow_ips";
+    const VARIABLE: &str = "FORWARDED_ALLOW_IPS";
+    if given.iter().any(|one| one.setting.name == SETTING) {
+        return;
+    }
+    let value = surroundings.variable(VARIABLE).and_then(|value| value.to_str());
+    if let (Some(setting), Some(value)) = (table::setting(SETTING), value) {
+        let (source, origin) = (Source::WellKnown, VARIABLE.to_owned());
+        given.push(Given { setting, source, origin, values: vec![value.to_owned()] });
+    }
+}
+
 /// The variables of the files that `env_file` names, without those that this process has.
-fn add_env_files(given: &[Given], problems: &mut Vec<Problem>) -> Vec<(OsString, OsString)> {
+fn add_env_files(
+    given: &[Given],
+    surroundings: &mut Surroundings,
+    problems: &mut Vec<Problem>,
+) -> Vec<(OsString, OsString)> {
     let files = given.iter().filter(|one| one.setting.name == "env_file");
-    let mut surroundings = Surroundings::of_process(Vec::new());
     let mut added = Vec::new();
     for one in files {
         for file in &one.values {
-            added.extend(dotenv::add(&mut surroundings, file, &one.origin, problems));
+            added.extend(dotenv::add(surroundings, file, &one.origin, problems));
         }
     }
     added

@@ -65,6 +65,8 @@ pub struct Loaded {
     pub config: Config,
     /// One line each, for the log.
     pub notices: Vec<String>,
+    /// The same, of something that is as it should be.
+    pub remark: Option<String>,
     /// How the workers are started.
     pub launch: Launch,
 }

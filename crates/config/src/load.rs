@@ -28,6 +28,7 @@ pub fn load(
 ) -> Result<Loaded, LoadError> {
     let mut problems = Vec::new();
     let mut notices = Vec::new();
+    let mut remark = None;
     let mut surroundings = surroundings.clone();
     let mut given = command::parse(args.into_iter().collect(), &mut problems)?;
     // an unknown option hides the application, and a mistake in it is not a missing one
@@ -51,7 +52,7 @@ pub fn load(
     }
     notices.extend(drop_service_link(&mut given));
     if !given.iter().any(Given::is_address) {
-        notices.extend(add_platform_port(&mut given, &in_files, surroundings.variable("PORT")));
+        remark = add_platform_port(&mut given, &in_files, surroundings.variable("PORT"));
     }
     for one in in_files {
         if !given.iter().any(|known| known.setting.name == one.setting.name) {
@@ -72,7 +73,7 @@ pub fn load(
     let loaded = settle(&mut given, problems).map_err(|problems| {
         LoadError::Usage(format!("error: {}{}", report(&problems), help::FOOTER))
     })?;
-    let mut loaded = Loaded { notices: [loaded.notices, notices].concat(), ..loaded };
+    let mut loaded = Loaded { notices: [loaded.notices, notices].concat(), remark, ..loaded };
     if is_printed {
         return Err(LoadError::Help(show::text(&given)));
     }
@@ -81,6 +82,11 @@ pub fn load(
         for notice in &loaded.notices {
             text.push_str("warning: ");
             text.push_str(notice);
+            text.push('\n');
+        }
+        if let Some(remark) = &loaded.remark {
+            text.push_str("note: ");
+            text.push_str(remark);
             text.push('\n');
         }
         return Err(LoadError::Help(text + "the settings are right"));
@@ -270,7 +276,7 @@ pub(crate) fn add_platform_port(
     let host = in_files.iter().find(|one| one.setting.name == "host");
     let host = host.and_then(|one| one.values.last());
     let notice =
-        format!("listening on {}:{port} because PORT is set", host.map_or("0.0.0.0", |host| host));
+        format!("Listening on {}:{port} because PORT is set", host.map_or("0.0.0.0", |host| host));
     let mut add = |name, value| {
         let setting = setting(name)?;
         let origin = "PORT".to_owned();

@@ -58,6 +58,8 @@ pub struct AppOptions {
     pub lifespan: Lifespan,
     /// The path the application is mounted on: empty, or with a first and no last `/`.
     pub root_path: String,
+    /// Whether requests have an empty context in place of a copy of the server's.
+    pub reset_contextvars: bool,
 }
 
 impl Default for AppOptions {
@@ -70,6 +72,7 @@ impl Default for AppOptions {
             wsgi_threads: 10,
             lifespan: Lifespan::Auto,
             root_path: String::new(),
+            reset_contextvars: false,
         }
     }
 }

@@ -137,7 +137,8 @@ impl fmt::Display for TrustedPeer {
     }
 }
 
-/// A field that may be believed.
+/// A field that may be believed. `protocol` has the same list, because it knows no settings and this crate
+/// knows no protocol; the `match` in `bridge/src/options.rs` does not compile if one of them grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardedField {

@@ -133,6 +133,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        name: "reset_contextvars",
+        kind: Kind::Flag,
+        default: "false",
+        group: Group::Application,
+        help: "give each request an empty context",
+        doc: "Without it, a request finds the context variables as the program set them before the server started.",
+        read: |draft, text| store(&mut draft.config.app.reset_contextvars, values::switch(text)),
+        ..Setting::ROW
+    },
+    Setting {
         name: "root_path",
         aliases: &["url_path_prefix"],
         kind: Kind::Text,
@@ -966,7 +976,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "info",
         group: Group::Logging,
         help: "critical, error, warning, info, debug, trace",
-        doc: "In any case, or as Python's number for it.",
+        doc: "In any case, or as Python's number for it. Lines about requests are at `info`, unless `--access-logfile` is given.",
         read: |draft, text| store(&mut draft.config.log.level, text.parse::<LogLevel>()),
         ..Setting::ROW
     },
@@ -990,8 +1000,10 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "-",
         group: Group::Logging,
         help: "file for the lines about requests, - for stdout",
-        doc: "Appended to by all workers, and opened anew on SIGUSR1. `--no-access-log` wins.",
+        doc: "Appended to by all workers, and opened anew on SIGUSR1. `--no-access-log` wins. With this, also `-`, \
+              the lines do not depend on `--log-level`.",
         read: |draft, text| {
+            draft.has_access_logfile = true;
             store(&mut draft.config.log.access_logfile, LogFile::or_standard_stream(text))
         },
         ..Setting::ROW

@@ -13,7 +13,7 @@ use rsgi_protocol::http::target::Target;
 use rsgi_protocol::websocket::Kind;
 use tokio::time::Instant;
 
-use crate::access_log::{AccessLog, Ended, Entry as LogEntry};
+use crate::access_log::{AccessLog, CLIENT_CLOSED_REQUEST, Ended, Entry as LogEntry};
 use crate::admission::{Admission, Ticket, Verdict};
 use crate::connections::Connections;
 use crate::date::DateLine;
@@ -355,7 +355,18 @@ impl<A: App> Service<A> {
     /// Logs a request that is over, if somebody wants to hear of it.
     pub(crate) fn log_access(&self, peer: &ConnectionInfo, entry: Option<&LogEntry>, ended: Ended) {
         if let Some(entry) = entry {
-            self.access_log.leave(peer, entry, ended);
+            self.access_log.leave(peer, entry, ended, || self.status_of_unanswered());
+        }
+    }
+
+    /// Whose fault it is that a request ended without a response, as a status.
+    fn status_of_unanswered(&self) -> u16 {
+        if std::thread::panicking() {
+            500
+        } else if self.phase() == DrainPhase::Cut {
+            503
+        } else {
+            CLIENT_CLOSED_REQUEST
         }
     }
 

@@ -10,6 +10,7 @@
 //!                        quit, reopen_logs
 //! worker -> supervisor   ready, failed { message }, recycle { served, limit }, blocked { for_ms }
 //!
+//! supervisor -> spare      place { slot, index }, then as to a worker
 //! supervisor -> template   setup, then fork { slot, index } (with the worker's end of a new channel)
 //! template -> supervisor   ready, failed { message }, forked { slot, pid }, not_forked { slot, message }
 //! ```
@@ -68,6 +69,11 @@ pub(crate) enum ToWorker {
     Quit,
     /// To a template: fork a worker, whose end of a channel comes with this message.
     Fork {
+        slot: usize,
+        index: usize,
+    },
+    /// To a spare process, before its set-up: where it belongs.
+    Place {
         slot: usize,
         index: usize,
     },
@@ -146,8 +152,21 @@ impl WorkerControl {
             (ToWorker::Setup, Some(settings)) => read_settings(settings),
             (ToWorker::Setup, None) => Err(invalid("settings are missing from the set-up message")),
             (ToWorker::Update, _) => Err(invalid("an update came before the settings")),
-            (ToWorker::Fork { .. }, _) => Err(invalid("the set-up message is missing")),
+            (ToWorker::Fork { .. } | ToWorker::Place { .. }, _) => {
+                Err(invalid("the set-up message is missing"))
+            }
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// As a spare process, waits for its slot and its number. `UnexpectedEof` if it is not wanted.
+    pub(crate) fn receive_place_blocking(&self) -> io::Result<(usize, usize)> {
+        match receive(self.as_fd(), RecvFlags::empty())? {
+            Received::Message(bytes, _) => match serde_json::from_slice(&bytes)? {
+                ToWorker::Place { slot, index } => Ok((slot, index)),
+                _ => Err(invalid("a spare process was not told its place")),
+            },
+            Received::Nothing | Received::End => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -168,6 +187,7 @@ impl WorkerControl {
                 ToWorker::ReopenLogs => Ok(Some(Order::ReopenLogs)),
                 ToWorker::Setup => Err(invalid("settings came twice")),
                 ToWorker::Fork { .. } => Err(invalid("only a template forks")),
+                ToWorker::Place { .. } => Err(invalid("only a spare process has no place")),
             },
         }
     }
@@ -268,6 +288,11 @@ impl SupervisorControl {
     /// Asks a template for a worker, whose end of a new channel is `control`.
     pub(crate) fn send_fork(&self, slot: usize, index: usize, control: &OwnedFd) -> io::Result<()> {
         send(self.as_fd(), &ToWorker::Fork { slot, index }, Some(control.as_fd()))
+    }
+
+    /// Tells a spare process where it belongs.
+    pub(crate) fn send_place(&self, slot: usize, index: usize) -> io::Result<()> {
+        send(self.as_fd(), &ToWorker::Place { slot, index }, None)
     }
 
     /// The next report. One that cannot be read is an error, and the next call goes on after it.

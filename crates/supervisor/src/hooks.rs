@@ -1,6 +1,6 @@
 //! What the supervisor asks of the program around it.
 //!
-//! Owns: the two questions. Must not know: where settings come from, or what a log is.
+//! Owns: the questions. Must not know: where settings come from, or what a log is.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ type Reload = dyn Fn() -> Result<SupervisorOptions, String> + Send + Sync;
 #[derive(Clone, Default)]
 pub struct Hooks {
     reload: Option<Arc<Reload>>,
+    settled: Option<Arc<dyn Fn(bool) + Send + Sync>>,
     reopen_logs: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -35,6 +36,13 @@ impl Hooks {
         self
     }
 
+    /// What is called once the end of a reload is known: whether its settings are kept.
+    #[must_use]
+    pub fn on_settled(mut self, settled: impl Fn(bool) + Send + Sync + 'static) -> Self {
+        self.settled = Some(Arc::new(settled));
+        self
+    }
+
     /// What USR1 calls, before the workers are told the same.
     #[must_use]
     pub fn on_reopen_logs(mut self, reopen: impl Fn() + Send + Sync + 'static) -> Self {
@@ -45,6 +53,12 @@ impl Hooks {
     /// The settings as they are now; `None` for the same as before.
     pub(crate) fn reload(&self) -> Option<Result<SupervisorOptions, String>> {
         self.reload.as_ref().map(|reload| reload())
+    }
+
+    pub(crate) fn settled(&self, are_kept: bool) {
+        if let Some(settled) = &self.settled {
+            settled(are_kept);
+        }
     }
 
     pub(crate) fn reopen_logs(&self) {

@@ -78,6 +78,18 @@ impl Inherited {
     }
 }
 
+impl Inherited {
+    /// As a spare process, waits until a worker is wanted. `UnexpectedEof` if none will be.
+    pub fn wait_for_place(&mut self) -> io::Result<()> {
+        let (slot, index) = self.control.receive_place_blocking()?;
+        if slot >= self.scoreboard.len() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no such slot"));
+        }
+        (self.slot, self.index) = (slot, index);
+        Ok(())
+    }
+}
+
 fn failed(what: &'static str, source: io::Error) -> InheritError {
     InheritError::Descriptor { what, source }
 }

@@ -43,6 +43,15 @@ struct Process {
     control: AsyncFd<SupervisorControl>,
 }
 
+/// Why there will be no workers.
+#[derive(Debug)]
+pub(crate) struct Unprepared {
+    /// What the server exits with.
+    pub(crate) code: u8,
+    /// For whoever looks; it has been logged.
+    pub(crate) why: String,
+}
+
 /// Why the process was told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
@@ -51,18 +60,22 @@ enum Ending {
 }
 
 impl OnStart {
-    /// Runs it to its end. The exit code of the server if that is the server's end, too.
+    /// Runs it to its end. Why it is the server's end, too, if it is.
     pub(crate) async fn run(
         &self,
         scoreboard: &Scoreboard,
         settings: &OwnedFd,
         signals: &mut Signals,
-    ) -> Result<(), u8> {
+    ) -> Result<(), Unprepared> {
         let name = &self.name;
-        let process = self.start(scoreboard, settings).map_err(|error| {
-            error!(target: LOG, "{name} could not be started: {error}");
-            exit::STARTUP
-        })?;
+        let failed = |why: String| {
+            error!(target: LOG, "{why}");
+            Err(Unprepared { code: exit::STARTUP, why })
+        };
+        let process = match self.start(scoreboard, settings) {
+            Ok(process) => process,
+            Err(error) => return failed(format!("{name} could not be started: {error}")),
+        };
         info!(target: LOG, "Running {name} in process [{}]", process.pid.as_raw_pid());
         let begun = Instant::now();
         let (ended, ending) = self.wait(&process, signals).await;
@@ -72,21 +85,18 @@ impl OnStart {
         match (ending, ended, message) {
             (Some(Ending::Stopped { .. }), ..) => {
                 info!(target: LOG, "Stopped {name}, which {ended}");
-                Err(exit::CLEAN)
+                Err(Unprepared { code: exit::CLEAN, why: String::new() })
             }
-            (Some(Ending::TooLate), ..) => Err(exit::STARTUP),
+            (Some(Ending::TooLate), ..) => {
+                let why = format!("{name} did not finish in time (--timeout-worker-startup)");
+                Err(Unprepared { code: exit::STARTUP, why })
+            }
             (None, Exit::Code(0), None) => {
                 info!(target: LOG, "Finished {name} in {:.1} s", begun.elapsed().as_secs_f64());
                 Ok(())
             }
-            (None, _, Some(message)) => {
-                error!(target: LOG, "{name} failed: {message}");
-                Err(exit::STARTUP)
-            }
-            (None, ended, None) => {
-                error!(target: LOG, "{name} failed: its process {ended}");
-                Err(exit::STARTUP)
-            }
+            (None, _, Some(message)) => failed(format!("{name} failed: {message}")),
+            (None, ended, None) => failed(format!("{name} failed: its process {ended}")),
         }
     }
 

@@ -11,6 +11,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command};
 
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
 use crate::control::{self, SupervisorControl};
 use crate::inherited::{Passed, PassedListener, ROLE_VARIABLE, WORKER_VARIABLE};
 use crate::scoreboard::Scoreboard;
@@ -59,6 +61,18 @@ pub(crate) struct Place {
 pub(crate) struct Spawned {
     pub(crate) pid: u32,
     pub(crate) control: SupervisorControl,
+}
+
+impl Spawned {
+    /// Kills it and waits for its end: for a process that nothing has begun in.
+    pub(crate) fn end(self) {
+        // It has not been reaped, so that the number is its own.
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
+            && kill_process(pid, Signal::KILL).is_ok()
+        {
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
+    }
 }
 
 /// Starts a worker. It keeps the standard streams, input too: `breakpoint()` must work. Dropping what comes back does not end it: the caller reaps by number.

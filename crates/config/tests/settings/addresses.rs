@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rsgi_config::{BindAddr, ParseError};
 
-use crate::{config, config_with, mistake, notices};
+use crate::{config, config_with, load_with, mistake, notices};
 
 fn tcp(host: &str, port: u16) -> BindAddr {
     BindAddr::Tcp { host: host.to_owned(), port }
@@ -166,17 +166,22 @@ fn an_address_on_the_command_line_replaces_those_of_the_environment() {
 fn port_of_the_platform_binds_every_address() {
     let variables = [("PORT", "5000")];
     assert_eq!(config_with("m:a", &variables).bind.addresses, [tcp("0.0.0.0", 5000)]);
-    let notice = "listening on 0.0.0.0:5000 because PORT is set";
-    assert_eq!(notices("m:a", &variables), [notice]);
+    let loaded = load_with("m:a", &variables).unwrap();
+    assert_eq!(loaded.remark.as_deref(), Some("Listening on 0.0.0.0:5000 because PORT is set"));
+    assert_eq!(loaded.notices, [""; 0], "it is as it should be");
 }
 
 #[test]
 fn port_of_the_platform_is_not_asked_when_there_is_an_address() {
     let flags = ["--host x", "--port 1", "-b :1", "--uds /a", "--fd 3"];
     for flag in flags {
-        assert_eq!(notices(&format!("{flag} m:a"), &[("PORT", "bad")]), [""; 0], "{flag}");
+        assert_eq!(
+            load_with(&format!("{flag} m:a"), &[("PORT", "bad")]).unwrap().remark,
+            None,
+            "{flag}"
+        );
     }
-    assert_eq!(notices("m:a", &[("PORT", "bad"), ("RSGI_HOST", "x")]), [""; 0]);
+    assert_eq!(load_with("m:a", &[("PORT", "bad"), ("RSGI_HOST", "x")]).unwrap().remark, None);
 }
 
 #[test]

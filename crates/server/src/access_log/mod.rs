@@ -118,8 +118,20 @@ struct Stamp {
     worker: Option<u32>,
 }
 
+/// The status of a request whose client left before there was a response: nobody has seen it, and it
+/// is nginx's, which is what operators look for.
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// The phrase of a status in a line.
+fn phrase(status: u16) -> Option<&'static str> {
+    if status == CLIENT_CLOSED_REQUEST {
+        return Some("Client Closed Request");
+    }
+    rsgi_protocol::http::response::reason_phrase(status)
+}
+
 /// What one line tells.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct AccessRecord<'a> {
     peer: &'a ConnectionInfo,
     entry: &'a Entry,
@@ -241,13 +253,20 @@ impl AccessLog {
         entry.respond(head, server, &self.capture);
     }
 
-    /// A request is over. One without a response is in no line.
-    pub(crate) fn leave(&self, peer: &ConnectionInfo, entry: &Entry, ended: Ended) {
+    /// A request is over; without a response, it is logged with the status `unanswered`.
+    pub(crate) fn leave(
+        &self,
+        peer: &ConnectionInfo,
+        entry: &Entry,
+        ended: Ended,
+        unanswered: impl FnOnce() -> u16,
+    ) {
         let duration = ended.now.saturating_duration_since(ended.started);
         let Ended { status, bytes, .. } = ended;
         let record = AccessRecord { peer, entry, status, bytes, duration };
-        if entry.is_listed() && status != 0 {
-            self.write(&record);
+        if entry.is_listed() {
+            let status = if status == 0 { unanswered() } else { status };
+            self.write(&AccessRecord { status, ..record });
         }
         if entry.is_watched() && self.capture.slow.is_some_and(|limit| duration >= limit) {
             slow::warn(&record, ended.started);

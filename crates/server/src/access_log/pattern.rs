@@ -7,9 +7,8 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rsgi_protocol::http::response::reason_phrase;
 
-use super::{AccessRecord, Stamp};
+use super::{AccessRecord, Stamp, phrase};
 use crate::log_output::{Escape, Timestamps, push_escaped};
 
 /// A format, ready to be filled in.
@@ -274,7 +273,7 @@ impl Pattern {
             }
             Atom::Scheme => out.extend_from_slice(record.scheme().as_bytes()),
             Atom::Phrase => {
-                out.extend_from_slice(reason_phrase(record.status).unwrap_or("-").as_bytes());
+                out.extend_from_slice(phrase(record.status).unwrap_or("-").as_bytes());
             }
             Atom::Pid => {
                 let _ = write!(out, "<{}>", stamp.pid);

@@ -286,6 +286,16 @@ impl Records for Paths {
     }
 }
 
+/// Remembers the statuses that it is told of.
+#[derive(Default)]
+struct Statuses(Arc<Mutex<Vec<u16>>>);
+
+impl Records for Statuses {
+    fn record(&self, record: &AccessRecord<'_>) {
+        self.0.lock().unwrap().push(record.status());
+    }
+}
+
 #[test]
 fn excluded_paths_are_in_no_line() {
     let paths = Paths::default();
@@ -297,20 +307,38 @@ fn excluded_paths_are_in_no_line() {
     let excluded = ["/health", "/healthz/deep", "/metrics", "/favicon.ico", "/a/b.ico", "/v1/ping"];
     for path in logged.iter().chain(&excluded) {
         if let Some(entry) = entry(&log, path.as_bytes(), b"", &[]) {
-            log.leave(&peer(), &entry, Ended::at_once(200, Instant::now()));
+            log.leave(&peer(), &entry, Ended::at_once(200, Instant::now()), || unreachable!());
         }
     }
     assert_eq!(*seen.lock().unwrap(), logged);
 }
 
 #[test]
-fn a_request_without_a_response_is_in_no_line() {
-    let paths = Paths::default();
-    let seen = Arc::clone(&paths.0);
-    let log = AccessLog::new(Output::Records(Box::new(paths)), AccessLogOptions::default());
+fn a_request_without_a_response_has_the_status_of_whose_fault_that_is() {
+    let statuses = Statuses::default();
+    let seen = Arc::clone(&statuses.0);
+    let log = AccessLog::new(Output::Records(Box::new(statuses)), AccessLogOptions::default());
     let entry = entry(&log, b"/", b"", &[]).unwrap();
-    log.leave(&peer(), &entry, Ended::at_once(0, Instant::now()));
-    assert!(seen.lock().unwrap().is_empty());
+    for status in [499, 503] {
+        log.leave(&peer(), &entry, Ended::at_once(0, Instant::now()), || status);
+    }
+    assert_eq!(*seen.lock().unwrap(), [499, 503]);
+}
+
+#[test]
+fn a_client_that_left_has_nginx_s_status_in_text_and_json() {
+    for (format, expected) in [
+        (
+            Format::Text(TextStyle { colours: false, stamped: false }),
+            "HTTP/1.1\" 499 Client Closed Request ",
+        ),
+        (Format::Json, "\"status\":499"),
+    ] {
+        let log = log(format);
+        let entry = entry(&log, b"/", b"", &[]).unwrap();
+        let line = line(&log, &entry, CLIENT_CLOSED_REQUEST);
+        assert!(line.contains(expected), "{line}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The line that uvicorn writes, and what it lacks behind it.
 
-use super::{AccessRecord, Stamp};
+use super::{AccessRecord, Stamp, phrase};
 use crate::log_output::{Escape, Timestamps, push_escaped};
 
 /// How a line of text looks.
@@ -49,7 +49,7 @@ pub(super) fn push_line(
     } else {
         line.out.extend_from_slice(itoa::Buffer::new().format(record.status).as_bytes());
     }
-    let reason = rsgi_protocol::http::response::reason_phrase(record.status);
+    let reason = phrase(record.status);
     if let Some(reason) = reason.filter(|_| !entry.is_websocket()) {
         line.out.push(b' ');
         line.out.extend_from_slice(reason.as_bytes());

@@ -1,57 +1,66 @@
-//! The time in a line, always UTC: what a worker on another machine wrote can be put beside it.
+//! The time in a line: UTC, so that what a worker on another machine wrote can be put beside it, and the
+//! time of this place in the common log format, which says where that is.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// Writes times; what is the same for a whole second is made once.
 #[derive(Debug, Default)]
 pub struct Timestamps {
-    second: u64,
-    /// `2026-11-28T14:42:35`, empty before the first one.
-    iso: Vec<u8>,
-    /// `28/Nov/2026:14:42:35 +0000`
-    common: Vec<u8>,
+    iso: Second,
+    common: Second,
+    /// Looked up when it is first asked for.
+    zone: Option<TimeZone>,
+}
+
+/// What has been made for a second; empty before the first one.
+#[derive(Debug, Default)]
+struct Second {
+    number: u64,
+    text: Vec<u8>,
+}
+
+impl Second {
+    /// The text for the second in which `time` lies, which `make` writes.
+    fn at(&mut self, since: Duration, make: impl FnOnce(&mut Vec<u8>, Timestamp)) -> &[u8] {
+        if self.number != since.as_secs() || self.text.is_empty() {
+            self.number = since.as_secs();
+            self.text.clear();
+            let second = i64::try_from(self.number).unwrap_or(i64::MAX);
+            make(&mut self.text, Timestamp::from_second(second).unwrap_or(Timestamp::MAX));
+        }
+        &self.text
+    }
 }
 
 impl Timestamps {
     /// `2026-11-28T14:42:35.123Z` (RFC 3339).
     pub fn push_iso(&mut self, out: &mut Vec<u8>, time: SystemTime) {
-        let since = self.turn_to(time);
-        out.extend_from_slice(&self.iso);
+        let since = since_epoch(time);
+        out.extend_from_slice(self.iso.at(since, |text, time| {
+            // Writing to a vector cannot fail.
+            let _ = write!(text, "{}", time.strftime("%Y-%m-%dT%H:%M:%S"));
+        }));
         out.push(b'.');
         push_three(out, since.subsec_millis());
         out.push(b'Z');
     }
 
-    /// `28/Nov/2026:14:42:35 +0000`, as in the common log format.
+    /// `28/Nov/2026:14:42:35 +0000`, as in the common log format: the time of this place.
     pub fn push_common(&mut self, out: &mut Vec<u8>, time: SystemTime) {
-        self.turn_to(time);
-        out.extend_from_slice(&self.common);
+        let zone = self.zone.get_or_insert_with(TimeZone::system);
+        out.extend_from_slice(self.common.at(since_epoch(time), |text, time| {
+            let time = time.to_zoned(zone.clone());
+            let _ = write!(text, "{}", time.strftime("%d/%b/%Y:%H:%M:%S %z"));
+        }));
     }
+}
 
-    fn turn_to(&mut self, time: SystemTime) -> Duration {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        if self.second != since.as_secs() || self.iso.is_empty() {
-            self.second = since.as_secs();
-            let (year, month, day) = date(self.second / 86400);
-            let second = self.second % 86400;
-            let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-            let name = MONTHS.get(month.saturating_sub(1)).unwrap_or(&"");
-            self.iso.clear();
-            self.common.clear();
-            // Writing to a vector cannot fail.
-            let _ =
-                write!(self.iso, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-            let _ = write!(
-                self.common,
-                "{day:02}/{name}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000"
-            );
-        }
-        since
-    }
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Three digits of a number below 1000.
@@ -61,30 +70,12 @@ pub(crate) fn push_three(out: &mut Vec<u8>, number: u32) {
     }
 }
 
-/// Year, month and day of a day since 1970: in eras of 400 years that begin with 1 March, where the
-/// leap day is the last one.
-fn date(day: u64) -> (u64, usize, u64) {
-    const DAYS_OF_ERA: u64 = 146_097;
-    /// From 1 March of the year 0 to 1 January 1970.
-    const DAYS_TO_1970: u64 = 719_468;
-    let day = day + DAYS_TO_1970;
-    let (era, day) = (day / DAYS_OF_ERA, day % DAYS_OF_ERA);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // Months from March have 31, 30, 31, 30, 31 days and again: 153 in five.
-    let month = (5 * day + 2) / 153;
-    let day_of_month = day - (153 * month + 2) / 5 + 1;
-    let year = era * 400 + year + u64::from(month >= 10);
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year, usize::try_from(month).unwrap_or(1), day_of_month)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_dates_of_utc() {
+    fn times_are_written_as_dates() {
         let table = [
             (0, 0, "1970-01-01T00:00:00.000Z", "01/Jan/1970:00:00:00 +0000"),
             (951_782_399, 999, "2000-02-28T23:59:59.999Z", "28/Feb/2000:23:59:59 +0000"),
@@ -93,7 +84,7 @@ mod tests {
             (1_798_761_599, 70, "2026-12-31T23:59:59.070Z", "31/Dec/2026:23:59:59 +0000"),
             (4_107_542_400, 0, "2100-03-01T00:00:00.000Z", "01/Mar/2100:00:00:00 +0000"),
         ];
-        let mut stamps = Timestamps::default();
+        let mut stamps = Timestamps { zone: Some(TimeZone::UTC), ..Timestamps::default() };
         for (second, milli, iso, common) in table {
             let time = UNIX_EPOCH + Duration::from_secs(second) + Duration::from_millis(milli);
             let mut out = Vec::new();
@@ -105,17 +96,19 @@ mod tests {
     }
 
     #[test]
-    fn days_follow_each_other() {
-        let mut before = date(0);
-        for day in 1..80_000 {
-            let now = date(day);
-            let expected = match (before.1, before.2) {
-                (12, 31) => (before.0 + 1, 1, 1),
-                _ if now.2 == 1 => (before.0, before.1 + 1, 1),
-                _ => (before.0, before.1, before.2 + 1),
-            };
-            assert_eq!(now, expected);
-            before = now;
+    fn the_common_format_has_the_time_of_this_place() {
+        let berlin = "CET-1CEST,M3.5.0,M10.5.0/3";
+        let table = [
+            (berlin, 1_795_876_955, "28/Nov/2026:15:42:35 +0100"),
+            (berlin, 1_782_000_000, "21/Jun/2026:02:00:00 +0200"),
+            ("NST3:30", 1_795_876_955, "28/Nov/2026:11:12:35 -0330"),
+        ];
+        for (zone, second, expected) in table {
+            let zone = Some(TimeZone::posix(zone).unwrap());
+            let mut stamps = Timestamps { zone, ..Timestamps::default() };
+            let mut out = Vec::new();
+            stamps.push_common(&mut out, UNIX_EPOCH + Duration::from_secs(second));
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::control::{Report, ToWorker};
 use crate::exit;
 use crate::hooks::Hooks;
 use crate::memory::{self, Cgroup, OomWatch};
-use crate::on_start::OnStart;
+use crate::on_start::{OnStart, Unprepared};
 use crate::policy::{Action, Event, KILL_MARGIN, Notice, Pid, Policy};
 use crate::preload::{Failure, Gift, News, Preload};
 use crate::scoreboard::{MAX_SLOTS, Phase, Scoreboard, monotonic_ns};
@@ -38,6 +38,7 @@ use crate::settings::Settings;
 use crate::signals::{Request, Signals};
 use crate::silence::Silence;
 use crate::sockets::Listener;
+use crate::spare::Spare;
 use crate::spawn::{Place, WorkerCommand};
 use crate::status::Status;
 use crate::sys::clock::local_time;
@@ -118,6 +119,8 @@ struct Supervisor {
     on_start: Option<OnStart>,
     /// Where workers come from, unless they are exec'ed.
     preload: Option<Preload>,
+    /// What the next worker is made of, in development.
+    spare: Option<Spare>,
     /// To be settled by the first worker's size.
     choice: Option<Choice>,
 }
@@ -177,6 +180,7 @@ impl Supervisor {
             },
             on_start,
             preload,
+            spare: options.reload.is_some().then(Spare::default),
             choice,
         })
     }
@@ -193,6 +197,9 @@ impl Supervisor {
                 service_manager.tell(self.policy.summary(), self.limits);
             }
             if let Some(code) = outcome {
+                if let Some(spare) = &mut self.spare {
+                    spare.end();
+                }
                 if let Some(preload) = &mut self.preload {
                     preload.reap();
                 }
@@ -207,18 +214,27 @@ impl Supervisor {
         loop {
             let signals = &mut sources.signals;
             let ended = on_start.run(&self.scoreboard, self.settings.file(), signals).await;
-            let Some(changes) = sources.changes.as_mut().filter(|_| ended == Err(exit::STARTUP))
-            else {
-                return ended;
+            let Err(Unprepared { code, why }) = ended else { return Ok(()) };
+            let Some(changes) = sources.changes.as_mut().filter(|_| code == exit::STARTUP) else {
+                return Err(code);
             };
-            warn!(target: LOG, "Running it again when a file changes");
-            tokio::select! {
+            warn!(target: LOG, "Running it again when a file changes; browsers are shown why");
+            let page = self.stand_in_before_workers(&why);
+            let is_over = tokio::select! {
                 biased;
-                () = sources.signals.requests.end() => return Err(exit::CLEAN),
+                () = sources.signals.requests.end() => true,
                 files = changes.next() => {
                     let notice = Notice::Changed { files };
                     log!(target: LOG, notice.level(), "{notice}");
+                    false
                 }
+            };
+            if let Some(page) = page {
+                page.end();
+                self.scoreboard.slot(0).release();
+            }
+            if is_over {
+                return Err(exit::CLEAN);
             }
         }
     }
@@ -235,6 +251,7 @@ impl Supervisor {
         let of_preload = self.preload.as_ref().and_then(Preload::next_deadline);
         let deadline = of_policy.into_iter().chain(of_preload).min();
         let sample_at = self.sampling.map(|sampling| sampling.next);
+        let spare_at = self.spare.as_ref().and_then(Spare::due);
         tokio::select! {
             biased;
             request = signals.requests.next() => {
@@ -256,6 +273,12 @@ impl Supervisor {
             }
             () = sleep_until(next_look) => self.look_for_signs_of_life(),
             () = sleep_until(sample_at) => self.sample_memory(),
+            () = sleep_until(spare_at) => {
+                if let Some(spare) = &mut self.spare {
+                    spare.start(&self.command, &self.listeners, &self.scoreboard);
+                }
+                None
+            }
         }
     }
 
@@ -273,6 +296,9 @@ impl Supervisor {
             return self.follow(news);
         }
         let is_ready = report == Report::Ready;
+        if let Some(spare) = self.spare.as_mut().filter(|_| is_ready) {
+            spare.plan();
+        }
         let outcome = event_of(pid, report).and_then(|event| self.handle(event));
         match self.choice.take_if(|_| is_ready) {
             Some(choice) => outcome.or(self.make_use_of_memory(choice, pid)),
@@ -354,6 +380,10 @@ impl Supervisor {
         match renewed {
             Ok(None) => {}
             Ok(Some((mut options, renewed))) => {
+                // It has the variables of before.
+                if let Some(spare) = &mut self.spare {
+                    spare.end();
+                }
                 let environment = std::mem::take(&mut options.command.env);
                 let environment = std::mem::replace(&mut self.command.env, environment);
                 let settings = std::mem::replace(&mut self.settings, renewed);
@@ -420,11 +450,18 @@ impl Supervisor {
                         let memory = memory::measure(self.cgroup.as_ref(), pid);
                         events.push_back(Event::MemoryMeasured { pid, memory });
                     }
-                    Action::KeepSettings => self.before = None,
+                    Action::KeepSettings => {
+                        self.before = None;
+                        self.hooks.settled(true);
+                    }
                     Action::RevertSettings => {
                         if let Some(before) = self.before.take() {
                             self.settings = before.settings;
                             self.command.env = before.environment;
+                            self.hooks.settled(false);
+                            if let Some(spare) = &mut self.spare {
+                                spare.end();
+                            }
                         }
                     }
                     Action::Drain { pid } => self.order(pid, &ToWorker::Drain),
@@ -443,6 +480,9 @@ impl Supervisor {
                     Action::AnnounceRunning => self.announce(),
                     Action::CloseListeners => {
                         self.listeners.clear();
+                        if let Some(spare) = &mut self.spare {
+                            spare.end();
+                        }
                         // Templates have the sockets, too.
                         for slot in self.preload.as_mut().map(Preload::close).unwrap_or_default() {
                             let message = "the server is stopping".to_owned();
@@ -514,7 +554,7 @@ impl Supervisor {
         outcome
     }
 
-    fn announce(&self) {
+    pub(super) fn announce(&self) {
         for listener in &self.listeners {
             info!(target: LOG, "rsgi running on {} (Press CTRL+C to quit)", listener.address);
         }

@@ -41,6 +41,10 @@ impl Supervisor {
             let failures = preload.request(place, gift);
             return failures.into_iter().map(|failure| self.spawn_failed(failure)).collect();
         }
+        let settings = self.settings.file();
+        if let Some(spare) = self.spare.as_mut().and_then(|spare| spare.take(place, settings)) {
+            return vec![self.adopt(slot, spare)];
+        }
         match spawn::spawn(&self.command, &self.listeners, &self.scoreboard, place) {
             Ok(spawned) => vec![self.spawned(slot, spawned)],
             Err(error) => {
@@ -66,6 +70,22 @@ impl Supervisor {
             }
             Err(error) => vec![self.spawn_failed(Failure { slot, message: error.to_string() })],
         }
+    }
+
+    /// Shows why there are no workers yet: a process that the policy does not know, to be ended before
+    /// the first one that it does. Without it, nobody is answered.
+    pub(super) fn stand_in_before_workers(&self, why: &str) -> Option<Spawned> {
+        let place = Place { slot: 0, index: 0 };
+        self.scoreboard.slot(place.slot).assign(0);
+        let spawned = self.settings.renewed(&json!({ STAND_IN: why })).and_then(|settings| {
+            let spawned = spawn::spawn(&self.command, &self.listeners, &self.scoreboard, place)?;
+            tell(&spawned, &settings);
+            Ok(spawned)
+        });
+        self.announce();
+        spawned
+            .inspect_err(|error| warn!(target: LOG, "Nothing can be shown instead: {error}"))
+            .ok()
     }
 
     pub(super) fn spawned(&mut self, slot: usize, spawned: Spawned) -> Event {
@@ -142,6 +162,10 @@ impl Supervisor {
 
     /// Deals with the end of a child.
     pub(super) fn bury(&mut self, pid: Pid, exit: Exit) -> Option<u8> {
+        if self.spare.as_mut().is_some_and(|spare| spare.has_lost(pid)) {
+            debug!(target: LOG, "The spare process [{pid}] is lost: it {exit}");
+            return None;
+        }
         let Some(worker) = self.workers.remove(&pid) else {
             let (preload, gift) = self.preload();
             if !preload.as_ref().is_some_and(|preload| preload.is_template(pid)) {

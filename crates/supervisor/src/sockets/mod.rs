@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketType};
 use socket2::SockRef;
 
 use crate::error::BindError;
-use crate::sys::descriptor::adopt;
+use crate::sys::descriptor::{adopt, copy};
 use unix::SocketFile;
 
 /// The first descriptor of socket activation, `SD_LISTEN_FDS_START` in `sd_listen_fds(3)`.
@@ -116,21 +116,48 @@ pub fn activated(
     (0..RawFd::from(count)).map(|n| take_over(ACTIVATION_START + n)).collect()
 }
 
+/// Listens on sockets of the program's own, which stay its own: what is returned are copies. They are
+/// bound; those that do not listen yet will.
+pub fn share_all(numbers: &[RawFd], backlog: i32) -> Result<Vec<Listener>, BindError> {
+    numbers.iter().map(|number| share(*number, backlog)).collect()
+}
+
+fn share(number: RawFd, backlog: i32) -> Result<Listener, BindError> {
+    let fd = copy(number).map_err(|error| explain(number, error))?;
+    // A socket that was never bound would get any port: nobody wants to find that out later.
+    let is_bound = SockRef::from(&fd)
+        .local_addr()
+        .is_ok_and(|address| address.as_socket().is_none_or(|address| address.port() != 0));
+    if kind_of(&fd).is_err() || !is_bound {
+        return Err(BindError::NotListening { fd: number });
+    }
+    SockRef::from(&fd).listen(backlog).map_err(|error| explain(number, error))?;
+    into_listener(fd, number)
+}
+
 /// Makes a listener of a socket that this process was started with.
 fn take_over(number: RawFd) -> Result<Listener, BindError> {
-    let fd = adopt(number).map_err(|error| match rustix::io::Errno::from_io_error(&error) {
-        Some(rustix::io::Errno::BADF) => BindError::NotOpen { fd: number },
-        _ => BindError::Io { address: format!("fd://{number}"), source: error },
-    })?;
-    let failed = |source| BindError::Io { address: format!("fd://{number}"), source };
+    let fd = adopt(number).map_err(|error| explain(number, error))?;
     let is_listener = kind_of(&fd).is_ok()
         && rustix::net::sockopt::socket_acceptconn(&fd).is_ok_and(|listening| listening);
     if !is_listener {
         return Err(BindError::NotListening { fd: number });
     }
+    into_listener(fd, number)
+}
+
+fn into_listener(fd: OwnedFd, number: RawFd) -> Result<Listener, BindError> {
+    let failed = |error| explain(number, error);
     SockRef::from(&fd).set_nonblocking(true).map_err(failed)?;
     let address = name_of(&fd).map_err(failed)?;
     Listener::inherited(fd, address).map_err(failed)
+}
+
+fn explain(number: RawFd, source: io::Error) -> BindError {
+    match rustix::io::Errno::from_io_error(&source) {
+        Some(rustix::io::Errno::BADF) => BindError::NotOpen { fd: number },
+        _ => BindError::Io { address: format!("fd://{number}"), source },
+    }
 }
 
 /// The kind of a stream socket; an error for anything else.

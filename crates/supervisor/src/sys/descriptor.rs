@@ -44,6 +44,17 @@ pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Makes a copy of a descriptor that somebody else in this process owns.
+pub(crate) fn copy(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(rustix::io::Errno::BADF.into());
+    }
+    // SAFETY: `fd` is not -1. The borrow ends within this function; if it is not open, the call below
+    // says so. Should its owner close it meanwhile, the copy is of what the number then names, or none.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(fcntl_dupfd_cloexec(borrowed, FIRST_ORDINARY)?)
+}
+
 /// Registers a descriptor with the runtime, for reading.
 pub(crate) fn watch_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open until it is dropped, and `as_raw_fd` returns the same number

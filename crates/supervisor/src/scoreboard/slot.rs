@@ -1,26 +1,15 @@
-//! The scoreboard: one page of counters per worker, shared by all processes of one server.
+//! One worker's page of the scoreboard: its layout, and the meaning of its numbers.
 //!
-//! Owns: the layout of a slot and the meaning of its numbers. Must not know: who takes which
-//! connection (the balance rule reads these numbers elsewhere), or what a metric is called.
-//!
-//! Each worker writes its own slot, from its loop's thread alone; everybody reads all of them and
-//! disturbs nobody: numbers that change at different rates lie on different cache lines. As there
-//! is one writer, counting is a load and a store, not a locked instruction. A reader may see two
-//! counters of one request a moment apart; nothing here is a lock.
+//! Long because it is one list of counters.
 
 use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::histogram::{Durations, Histogram};
-use crate::sys::shared::SharedSlots;
 
 /// Bytes of one slot: a page, so that a worker's counters share no cache line with another's.
 pub(crate) const SLOT_SIZE: usize = 4096;
-/// The most slots a scoreboard can have, so the most worker processes alive at one time.
-pub const MAX_SLOTS: usize = 256;
 /// A loop that makes no progress for this long has stalled: everybody on it has waited noticeably.
 pub(crate) const STALL_NS: u64 = 100_000_000;
 /// Status classes 1xx to 5xx.
@@ -461,68 +450,11 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// All slots of one server, in memory shared by its processes.
-#[derive(Debug)]
-pub struct Scoreboard {
-    shared: SharedSlots,
-}
-
-impl Scoreboard {
-    /// Makes a scoreboard of `slots` empty slots, 1 to [`MAX_SLOTS`].
-    pub fn create(slots: usize) -> io::Result<Self> {
-        if !(1..=MAX_SLOTS).contains(&slots) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "1 to 256 slots"));
-        }
-        Ok(Self { shared: SharedSlots::create(slots)? })
-    }
-
-    /// Opens the scoreboard that another process made.
-    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self { shared: SharedSlots::map(fd)? })
-    }
-
-    /// One slot.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such slot: the number comes from the supervisor, which checked it.
-    pub fn slot(&self, number: usize) -> &Slot {
-        &self.shared.slots()[number]
-    }
-
-    /// All slots, empty ones included.
-    pub fn slots(&self) -> &[Slot] {
-        self.shared.slots()
-    }
-
-    /// How many slots there are.
-    pub fn len(&self) -> usize {
-        self.shared.slots().len()
-    }
-
-    /// Never true: a scoreboard has at least one slot.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl AsFd for Scoreboard {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.as_fd()
-    }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds: the same in all processes of the machine, never 0 in practice.
-pub fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scoreboard::{MAX_SLOTS, Scoreboard, monotonic_ns};
+    use std::os::fd::AsFd;
 
     #[test]
     fn numbers_written_through_one_mapping_are_read_through_another() {

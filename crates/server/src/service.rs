@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use crate::access_log::{AccessLog, CLIENT_CLOSED_REQUEST, Ended, Entry as LogEntry};
 use crate::admission::{Admission, Ticket, Verdict};
-use crate::date::DateLine;
 use crate::exchange::{Exchange, Outcome};
 use crate::live::{LiveKey, LiveRequests};
 use crate::redirect::Redirect;
@@ -260,7 +259,6 @@ pub struct Service<A> {
     pub(crate) options: Options,
     access_log: AccessLog,
     pub(crate) rejections: RejectionLog,
-    pub(crate) date: DateLine,
     telemetry: Arc<dyn Telemetry>,
     phase: AtomicU8,
     draining_since: OnceLock<Instant>,
@@ -299,7 +297,6 @@ impl<A: App> Service<A> {
             options,
             access_log,
             rejections: RejectionLog::default(),
-            date: DateLine::default(),
             telemetry,
             phase: AtomicU8::new(DrainPhase::Serving as u8),
             draining_since: OnceLock::new(),
@@ -522,11 +519,6 @@ impl<A: App> Service<A> {
     pub(crate) fn message_received(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
         self.telemetry.message_received();
         if data.len() > SHORT { self.app.keep(kind, data) } else { None }
-    }
-
-    /// The `date` line for the moment `now`.
-    pub(crate) fn date_line(&self, now: Instant) -> [u8; crate::date::LENGTH] {
-        self.date.at(now)
     }
 
     /// What the server adds to a response.

@@ -524,7 +524,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             let _ = head.push(name, value);
         }
         let service = Arc::clone(&self.entry.service);
-        let date = service.date_line(clock.now());
+        let date = crate::date::line_at(clock.now());
         self.write.append(|out| {
             let framing = head.framing(version, false, Some(text.len() as u64));
             let fields = service.server_fields(&date);

@@ -422,12 +422,29 @@ impl<A: App> Service<A> {
     pub(crate) fn admit(&self, turn: &Turn) -> Verdict {
         match turn {
             Turn::Due(_) => Verdict::Admitted,
-            Turn::Missed => Verdict::Busy,
+            Turn::Missed | Turn::Left => Verdict::Busy,
             Turn::Unasked => self.admission.ask(self.requests_in_flight()),
         }
     }
 
-    pub(crate) fn request_turned_away(&self) {
+    /// A request is over that has found no place. Returns whether somebody waits to be told.
+    pub(crate) fn turn_away(
+        &self,
+        turn: &Turn,
+        peer: &ConnectionInfo,
+        entry: Option<&LogEntry>,
+        now: Instant,
+    ) -> bool {
+        let is_there = !matches!(turn, Turn::Left);
+        let status = if is_there { 503 } else { CLIENT_CLOSED_REQUEST };
+        self.log_access(peer, entry, Ended::at_once(status, now));
+        if is_there {
+            self.request_turned_away();
+        }
+        is_there
+    }
+
+    fn request_turned_away(&self) {
         self.telemetry.request_turned_away();
         self.telemetry.request_refused(503);
     }
@@ -566,6 +583,8 @@ pub(crate) enum Turn {
     Due(Ticket),
     /// It has waited for too long.
     Missed,
+    /// Its client has left.
+    Left,
 }
 
 impl Turn {

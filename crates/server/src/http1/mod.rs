@@ -41,7 +41,6 @@ pub(crate) use self::task::ConnectionTask;
 use self::active::{Active, Applied, Refusal};
 use self::closing::{Close, Closing};
 use self::write_queue::WriteQueue;
-use crate::access_log::Ended;
 use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
 use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service, Turn, Versions};
@@ -295,12 +294,12 @@ impl<T: Transport, A: App> Connection<T, A> {
                 return 0;
             }
             Ok(Err((Refusal::Busy(entry), is_head))) => {
-                let ended = Ended::at_once(503, clock.now());
-                self.service().log_access(&self.peer, entry.as_deref(), ended);
-                self.service().request_turned_away();
-                let text = if is_head { "" } else { "Service Unavailable" };
-                self.answer(503, text, Version::Http11, clock);
-                self.close(Close::Linger);
+                let (service, entry) = (self.service(), entry.as_deref());
+                if service.turn_away(&self.turn, &self.peer, entry, clock.now()) {
+                    let text = if is_head { "" } else { "Service Unavailable" };
+                    self.answer(503, text, Version::Http11, clock);
+                    self.close(Close::Linger);
+                }
             }
         }
         end

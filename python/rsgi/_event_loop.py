@@ -66,11 +66,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         super()._run_forever_cleanup()  # type: ignore[misc]
 
     def _answer(self, method: str, answer: Callable[[], bool] | None) -> None:
-        """Have `method` answered by something quicker, or again by itself."""
-        if answer is None:
-            vars(self).pop(method, None)
-        else:
+        """Have `method` answered by something quicker, or by itself. A subclass keeps its own."""
+        is_ours = getattr(type(self), method) is getattr(asyncio.SelectorEventLoop, method)
+        if answer is not None and is_ours:
             vars(self)[method] = answer
+        else:
+            vars(self).pop(method, None)
 
     def run_forever(self) -> None:
         """Run until `stop()` is called."""

@@ -53,6 +53,7 @@ def last_check(container: Container) -> str:
 def test_the_example_serves_as_it_is_and_turns_healthy(run: Run) -> None:
     container = run(flags=("--health-interval", "1s")).ready()
     assert container.get().json() == {"hello": "world"}
+    assert "WARNING" not in container.logs(), "of what the image sets itself"
     eventually(lambda: container.state()["Health"]["Status"] == "healthy", "health", LONG)
     assert re.fullmatch(r"\d+ of \d+ workers ready\n", last_check(container))
     assert container.supervisor().uids().real == 10001

@@ -412,3 +412,31 @@ def test_a_loop_says_whether_it_runs_and_whether_it_debugs(loop: Loop) -> None:
     assert told == once * 2
     loop.close()
     assert not loop.is_running()
+
+
+def test_a_subclass_answers_for_itself(loop_factory: LoopFactory) -> None:
+    plain = loop_factory()
+    kind = type(plain)
+    plain.close()
+    asked: list[str] = []
+
+    class Own(kind):  # type: ignore[misc, valid-type]
+        def get_debug(self) -> bool:
+            asked.append("get_debug")
+            return bool(super().get_debug())
+
+        def is_running(self) -> bool:
+            asked.append("is_running")
+            return bool(super().is_running())
+
+    async def main() -> None:
+        asked.clear()
+        assert asyncio.get_running_loop().is_running()
+        assert not asyncio.get_running_loop().get_debug()
+        assert asked == ["is_running", "get_debug"]
+
+    loop = Own()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()

@@ -263,6 +263,20 @@ def test_a_request_whose_client_left_has_the_status_of_nginx(
     assert server.stdout().count(key) == 1
 
 
+def test_one_that_still_waited_for_a_place_has_it_too(serve: Serve, key: str) -> None:
+    server = serve(APP, "--limit-concurrency", "1", "--limit-queue", "5")
+    with server.connect() as first, server.connect() as second, Http2(server) as third:
+        first.request("/slow?s=60")
+        assert not first.is_readable(0.2)
+        second.request(f"/?one{key}")
+        stream = third.start(f"/?two{key}")
+        assert not second.is_readable(0.2)
+        second.close()
+        third.reset(stream)
+        for name in ("one", "two"):
+            wait_for_line(server, rf'"GET /\?{name}{key} HTTP/[12.]+" 499 Client Closed Request')
+
+
 def test_a_stream_that_its_client_resets_has_it_too(json_server: Server, key: str) -> None:
     with Http2(json_server) as client:
         stream = client.start(f"/slow?s=60&{key}")

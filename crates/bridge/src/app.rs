@@ -122,6 +122,28 @@ impl PyApp {
     }
 }
 
+impl PyApp {
+    /// Calls the application for one request: now, or soon in its own thread.
+    fn call_for<A: Answer>(&self, connection: &Connection, request: &Request<'_>, answer: &Arc<A>) {
+        match (connection, &self.home) {
+            (Connection::Known(Some(connection)), Home::Own(selector)) => Python::attach(|py| {
+                let left = self.begin_request(py, connection, request, answer);
+                settle(py, selector.get(), left);
+            }),
+            (Connection::Later(connection), Home::Other(event_loop)) => {
+                let call = RequestCall {
+                    app: self.clone(),
+                    connection: Arc::clone(connection),
+                    head: Head::copy(request),
+                    answer: Arc::clone(answer),
+                };
+                event_loop.begin(Box::new(call), self.tasks.queue());
+            }
+            (Connection::Known(_) | Connection::Later(_), _) => answer.finish(Outcome::Failed),
+        }
+    }
+}
+
 impl Application {
     /// Fixes what all scopes share. Once, before the first request.
     pub(crate) fn prepare(&self, py: Python<'_>, state: Py<PyDict>) -> PyResult<()> {
@@ -298,22 +320,7 @@ impl App for PyApp {
     }
 
     fn call(&self, connection: &Connection, request: &Request<'_>, exchange: &Arc<Exchange>) {
-        match (connection, &self.home) {
-            (Connection::Known(Some(connection)), Home::Own(selector)) => Python::attach(|py| {
-                let left = self.begin_request(py, connection, request, exchange);
-                settle(py, selector.get(), left);
-            }),
-            (Connection::Later(connection), Home::Other(event_loop)) => {
-                let call = RequestCall {
-                    app: self.clone(),
-                    connection: Arc::clone(connection),
-                    head: Head::copy(request),
-                    caller: Caller::Http(Arc::clone(exchange)),
-                };
-                event_loop.begin(Box::new(call), self.tasks.queue());
-            }
-            (Connection::Known(_) | Connection::Later(_), _) => exchange.finish(Outcome::Failed),
-        }
+        self.call_for(connection, request, exchange);
     }
 
     fn websocket(
@@ -322,22 +329,7 @@ impl App for PyApp {
         request: &Request<'_>,
         websocket: &Arc<WebSocket>,
     ) {
-        match (connection, &self.home) {
-            (Connection::Known(Some(connection)), Home::Own(selector)) => Python::attach(|py| {
-                let left = self.begin_request(py, connection, request, websocket);
-                settle(py, selector.get(), left);
-            }),
-            (Connection::Later(connection), Home::Other(event_loop)) => {
-                let call = RequestCall {
-                    app: self.clone(),
-                    connection: Arc::clone(connection),
-                    head: Head::copy(request),
-                    caller: Caller::WebSocket(Arc::clone(websocket)),
-                };
-                event_loop.begin(Box::new(call), self.tasks.queue());
-            }
-            (Connection::Known(_) | Connection::Later(_), _) => websocket.finish(Outcome::Failed),
-        }
+        self.call_for(connection, request, websocket);
     }
 
     fn cancel(&self, exchange: &Exchange) {
@@ -362,20 +354,14 @@ impl App for PyApp {
 }
 
 /// A request on its way to another thread.
-struct RequestCall {
+struct RequestCall<A> {
     app: PyApp,
     connection: Arc<LaterScope>,
     head: Head,
-    caller: Caller,
+    answer: Arc<A>,
 }
 
-/// Whose application is called.
-enum Caller {
-    Http(Arc<Exchange>),
-    WebSocket(Arc<WebSocket>),
-}
-
-impl Job for RequestCall {
+impl<A: Answer> Job for RequestCall<A> {
     fn run(self: Box<Self>, py: Python<'_>) -> PyResult<()> {
         let Some(template) = self.app.template.get() else {
             self.lost();
@@ -389,19 +375,11 @@ impl Job for RequestCall {
                 return Ok(());
             }
         };
-        self.head.with(|request| match &self.caller {
-            Caller::Http(exchange) => self.app.begin_request(py, connection, request, exchange),
-            Caller::WebSocket(websocket) => {
-                self.app.begin_request(py, connection, request, websocket)
-            }
-        })
+        self.head.with(|request| self.app.begin_request(py, connection, request, &self.answer))
     }
 
     fn lost(self: Box<Self>) {
-        match &self.caller {
-            Caller::Http(exchange) => exchange.finish(Outcome::Failed),
-            Caller::WebSocket(websocket) => websocket.finish(Outcome::Failed),
-        }
+        self.answer.finish(Outcome::Failed);
     }
 }
 

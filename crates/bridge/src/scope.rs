@@ -5,7 +5,7 @@
 //! (`state`, `extensions`) is a copy of its own, so that nothing leaks from one request into the
 //! next.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -20,7 +20,6 @@ use rsgi_protocol::scope::{
 use rsgi_protocol::websocket::handshake::subprotocols;
 use rsgi_server::tls::TlsInfo;
 use rsgi_server::{ConnectionInfo, Request};
-use smallvec::SmallVec;
 
 use crate::file::{PATH_SEND, ZERO_COPY_SEND};
 
@@ -186,12 +185,19 @@ impl ScopeTemplate {
     }
 
     fn headers<'py>(&self, py: Python<'py>, fields: &[Field<'_>]) -> PyResult<Bound<'py, PyList>> {
-        // Out of its lock: making objects may run whatever the collector finds.
-        let mut latest = std::mem::take(&mut *self.names.latest());
-        let pairs = fields.iter().map(|field| self.names.pair(py, &mut latest, field));
-        let headers = pairs.collect::<PyResult<SmallVec<[_; 16]>>>();
-        *self.names.latest() = latest;
-        PyList::new(py, headers?)
+        // Where making an object runs something that comes back here, that goes without.
+        let mut latest = self.names.latest.try_lock().ok();
+        let latest = latest.as_deref_mut().map_or(&mut [][..], Vec::as_mut_slice);
+        let mut failure = None;
+        let pairs = fields.iter().map(|field| match self.names.pair(py, latest, field) {
+            Ok(pair) => pair.into_any(),
+            Err(error) => {
+                failure = Some(error);
+                py.None().into_bound(py)
+            }
+        });
+        let headers = PyList::new(py, pairs)?;
+        failure.map_or(Ok(headers), Err)
     }
 }
 
@@ -403,10 +409,6 @@ impl NameCache {
         }
         let latest = COMMON_NAMES.iter().map(|_| None).collect();
         Self { by_length, latest: Mutex::new(latest) }
-    }
-
-    fn latest(&self) -> MutexGuard<'_, Vec<Option<LatestPair>>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, name: &str) -> Option<&CommonName> {

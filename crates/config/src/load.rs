@@ -12,6 +12,7 @@ use crate::error::{LoadError, Problem, report};
 use crate::given::{Given, Source, settle};
 use crate::options::Launch;
 use crate::setting::{Kind, Setting};
+use crate::similar::nearest_variable;
 use crate::surroundings::Surroundings;
 use crate::table::setting;
 use crate::{Loaded, command, dotenv, gunicorn, help, show, table, toml_file, values};
@@ -59,6 +60,10 @@ pub fn load(
             given.push(one);
         }
     }
+    notices.extend(surroundings.variables.keys().filter_map(|name| {
+        let meant = nearest_variable(name.to_str()?, table::own())?;
+        Some(format!("{} has no effect; did you mean {meant}?", name.display()))
+    }));
     if surroundings.variable("GUNICORN_CMD_ARGS").is_some() {
         notices.push("GUNICORN_CMD_ARGS is not read: give its flags to the command".to_owned());
     }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::given::Given;
+use crate::given::{Given, Source};
 use crate::setting::{Group, Kind, Setting};
 use crate::table;
 use crate::values;
@@ -20,7 +20,7 @@ pub(crate) fn text(given: &[Given]) -> String {
             let is_replaced = has_whole_address && matches!(setting.name, "host" | "port");
             lines.push(match given.iter().find(|one| one.setting.name == setting.name) {
                 Some(one) => {
-                    let source = if one.origin.starts_with('-') || setting.kind == Kind::Target {
+                    let source = if one.source == Source::Argument {
                         format!("{} (command line)", one.origin)
                     } else {
                         one.origin.clone()

@@ -17,6 +17,26 @@ pub(crate) fn nearest_own(
     (!known.contains(&(nearest, Group::Compatibility))).then_some(nearest)
 }
 
+/// The variable of a setting that was meant by one that nobody reads: one slip away, or two. Others with our
+/// prefix are not ours to judge: Kubernetes makes some for a service of that name.
+pub(crate) fn nearest_variable(
+    name: &str,
+    settings: impl Iterator<Item = &'static Setting>,
+) -> Option<String> {
+    let name = name.strip_prefix("RSGI_")?.to_ascii_lowercase();
+    let settings = settings.filter(|setting| setting.reach.variables);
+    let names: Vec<&str> = settings.flat_map(Setting::names).collect();
+    if name.len() < SHORTEST || names.contains(&name.as_str()) {
+        return None;
+    }
+    let known =
+        names.into_iter().find(|known| (1..=2).contains(&strsim::osa_distance(&name, known)))?;
+    Some(format!("RSGI_{}", known.to_ascii_uppercase()))
+}
+
+/// Of shorter names everything is two slips away.
+const SHORTEST: usize = 4;
+
 /// The known name nearest to `name`, if one is near. Dashes and underscores are the same.
 pub(crate) fn nearest(
     name: &str,

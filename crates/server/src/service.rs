@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use crate::access_log::{AccessLog, CLIENT_CLOSED_REQUEST, Ended, Entry as LogEntry};
 use crate::admission::{Admission, Ticket, Verdict};
 use crate::connections::Connections;
-use crate::date::DateLine;
 use crate::exchange::{Exchange, Outcome};
 use crate::live::{LiveKey, LiveRequests};
 use crate::redirect::Redirect;
@@ -258,7 +257,6 @@ pub struct Service<A> {
     pub(crate) options: Options,
     access_log: AccessLog,
     pub(crate) rejections: RejectionLog,
-    pub(crate) date: DateLine,
     telemetry: Arc<dyn Telemetry>,
     phase: AtomicU8,
     draining_since: OnceLock<Instant>,
@@ -291,7 +289,6 @@ impl<A: App> Service<A> {
             options,
             access_log,
             rejections: RejectionLog::default(),
-            date: DateLine::default(),
             telemetry,
             phase: AtomicU8::new(DrainPhase::Serving as u8),
             draining_since: OnceLock::new(),
@@ -395,12 +392,29 @@ impl<A: App> Service<A> {
     pub(crate) fn admit(&self, turn: &Turn) -> Verdict {
         match turn {
             Turn::Due(_) => Verdict::Admitted,
-            Turn::Missed => Verdict::Busy,
+            Turn::Missed | Turn::Left => Verdict::Busy,
             Turn::Unasked => self.admission.ask(self.requests_in_flight()),
         }
     }
 
-    pub(crate) fn request_turned_away(&self) {
+    /// A request is over that has found no place. Returns whether somebody waits to be told.
+    pub(crate) fn turn_away(
+        &self,
+        turn: &Turn,
+        peer: &ConnectionInfo,
+        entry: Option<&LogEntry>,
+        now: Instant,
+    ) -> bool {
+        let is_there = !matches!(turn, Turn::Left);
+        let status = if is_there { 503 } else { CLIENT_CLOSED_REQUEST };
+        self.log_access(peer, entry, Ended::at_once(status, now));
+        if is_there {
+            self.request_turned_away();
+        }
+        is_there
+    }
+
+    fn request_turned_away(&self) {
         self.telemetry.request_turned_away();
         self.telemetry.request_refused(503);
     }
@@ -429,11 +443,6 @@ impl<A: App> Service<A> {
         if data.len() > SHORT { self.app.keep(kind, data) } else { None }
     }
 
-    /// The `date` line for the moment `now`.
-    pub(crate) fn date_line(&self, now: Instant) -> [u8; crate::date::LENGTH] {
-        self.date.at(now)
-    }
-
     /// What the server adds to a response.
     pub(crate) fn server_fields<'a>(&'a self, date: &'a [u8]) -> ServerFields<'a> {
         ServerFields {
@@ -454,6 +463,8 @@ pub(crate) enum Turn {
     Due(Ticket),
     /// It has waited for too long.
     Missed,
+    /// Its client has left.
+    Left,
 }
 
 impl Turn {

@@ -33,6 +33,21 @@ fn a_check_or_a_print_of_what_is_wrong_is_a_usage_error() {
 }
 
 #[test]
+fn an_application_of_a_file_or_a_variable_is_printed_as_theirs() {
+    let directory = Directory::new("shown-app");
+    directory.write("rsgi.toml", "app = \"m:a\"");
+    let shown = |variables: &[(&str, &str)]| match directory.load("--print-config", variables) {
+        Err(LoadError::Help(text)) => {
+            let line = text.lines().find(|line| line.starts_with("app = ")).unwrap_or_default();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(shown(&[]), "app = \"m:a\" # rsgi.toml:1 app");
+    assert_eq!(shown(&[("RSGI_APP", "m:b")]), "app = \"m:b\" # RSGI_APP");
+}
+
+#[test]
 fn every_value_is_printed_with_its_source() {
     let directory = Directory::new("shown");
     directory.write("rsgi.toml", "\nbacklog = 99");

@@ -165,3 +165,22 @@ fn text_that_is_not_utf8_is_refused() {
                     RSGI_ENV_FILE: expected UTF-8\n  RSGI_HOST: expected UTF-8\n";
     assert!(error.to_string().starts_with(expected), "{error}");
 }
+
+#[test]
+fn a_variable_with_a_slip_is_told_and_one_of_somebody_else_is_not() {
+    let table = [
+        ("RSGI_POTR", Some("RSGI_POTR has no effect; did you mean RSGI_PORT?")),
+        ("RSGI_WORKES", Some("RSGI_WORKES has no effect; did you mean RSGI_WORKERS?")),
+        ("RSGI_PORT_8000_TCP", None),
+        ("RSGI_SERVICE_HOST", None),
+        ("RSGI_SERVICE_PORT", None),
+        ("RSGI_WORKER_INDEX", None),
+        ("RSGI_TEST_DOCKER_FULL", None),
+        ("RSGI_ABC", None),
+        ("OTHER_POTR", None),
+    ];
+    for (name, expected) in table {
+        let told = notices("m:a", &[(name, "1")]);
+        assert_eq!(told, Vec::from_iter(expected.map(str::to_owned)), "{name}");
+    }
+}

@@ -320,7 +320,7 @@ impl Active {
         {
             self.persistence = Persistence::Close;
         }
-        let date = service.date_line(clock.now());
+        let date = crate::date::line_at(clock.now());
         let fields = service.server_fields(&date);
         write.append(|out| {
             head.encode_http1(out, self.version, framing, self.persistence, fields);

@@ -41,7 +41,6 @@ pub(crate) use self::task::ConnectionTask;
 use self::active::{Active, Applied, Refusal};
 use self::closing::{Close, Closing};
 use self::write_queue::WriteQueue;
-use crate::access_log::Ended;
 use crate::connections::Entry;
 use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
@@ -300,12 +299,12 @@ impl<T: Transport, A: App> Connection<T, A> {
                 return 0;
             }
             Ok(Err((Refusal::Busy(entry), is_head))) => {
-                let ended = Ended::at_once(503, clock.now());
-                self.service().log_access(&self.peer, entry.as_deref(), ended);
-                self.service().request_turned_away();
-                let text = if is_head { "" } else { "Service Unavailable" };
-                self.answer(503, text, Version::Http11, clock);
-                self.close(Close::Linger);
+                let (service, entry) = (self.service(), entry.as_deref());
+                if service.turn_away(&self.turn, &self.peer, entry, clock.now()) {
+                    let text = if is_head { "" } else { "Service Unavailable" };
+                    self.answer(503, text, Version::Http11, clock);
+                    self.close(Close::Linger);
+                }
             }
         }
         end
@@ -534,7 +533,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             let _ = head.push(name, value);
         }
         let service = Arc::clone(&self.entry.service);
-        let date = service.date_line(clock.now());
+        let date = crate::date::line_at(clock.now());
         self.write.append(|out| {
             let framing = head.framing(version, false, Some(text.len() as u64));
             let fields = service.server_fields(&date);

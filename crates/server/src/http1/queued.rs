@@ -26,11 +26,11 @@ impl<T: Transport, A: App> Connection<T, A> {
     pub(super) fn on_queued(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
         // Responses to what was asked before.
         if let Poll::Ready(Err(_)) = self.write.poll_flush(&mut self.io, cx) {
-            return Progress::Done;
+            return self.give_up(clock);
         }
         let is_due = match &self.turn {
             Turn::Due(ticket) => ticket.poll(cx).is_ready(),
-            Turn::Unasked | Turn::Missed => true,
+            Turn::Unasked | Turn::Missed | Turn::Left => true,
         };
         if is_due {
             return self.take_turn(clock);
@@ -41,7 +41,7 @@ impl<T: Transport, A: App> Connection<T, A> {
             self.read.reserve(IDLE_BUFFER);
             match pin!(self.io.read_buf(&mut self.read)).poll(cx) {
                 Poll::Ready(Ok(1..)) => return Progress::Again,
-                Poll::Ready(Ok(0) | Err(_)) => return Progress::Done,
+                Poll::Ready(Ok(0) | Err(_)) => return self.give_up(clock),
                 Poll::Pending => {}
             }
         }
@@ -50,6 +50,13 @@ impl<T: Transport, A: App> Connection<T, A> {
         }
         self.turn = Turn::Missed;
         self.take_turn(clock)
+    }
+
+    /// The client has left: its place is free, and the log hears of it.
+    fn give_up(&mut self, clock: &mut Clock) -> Progress {
+        self.turn = Turn::Left;
+        self.take_turn(clock);
+        Progress::Done
     }
 
     /// Goes on with the head, which either has its place now or will be refused.

@@ -47,7 +47,7 @@ impl<T: Transport, A: App> Connection<T, A> {
         let Some(acceptance) = websocket.take_acceptance() else {
             return Progress::Done;
         };
-        let date = service.date_line(now);
+        let date = crate::date::line_at(now);
         let fields = service.server_fields(&date);
         let handshake = upgrade.handshake;
         self.write.append(|out| {

@@ -21,7 +21,7 @@ pub(super) fn answer<A: App>(
     };
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-    let date = service.date_line(Instant::now());
+    let date = crate::date::line_at(Instant::now());
     let fields = response.headers_mut();
     append(fields, head.all_fields(service.server_fields(&date)));
     let text_type = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -33,7 +33,7 @@ pub(crate) use self::agreed::Http2Connection;
 use self::answer::answer;
 use self::queued::Queued;
 use self::stream::{Abandoned, Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask};
-use crate::access_log::{Ended, Entry, Subject};
+use crate::access_log::{Entry, Subject};
 use crate::admission::Verdict;
 use crate::connections::{Entry as Place, Standing};
 use crate::deadline::Deadline;
@@ -279,10 +279,9 @@ impl<T: Transport, A: App> Http2Task<T, A> {
                 return None;
             }
             Verdict::Busy => {
-                let ended = Ended::at_once(503, now);
-                service.log_access(&self.peer, entry().as_deref(), ended);
-                service.request_turned_away();
-                answer(&mut respond, service, 503, "Service Unavailable", is_head);
+                if service.turn_away(&turn, &self.peer, entry().as_deref(), now) {
+                    answer(&mut respond, service, 503, "Service Unavailable", is_head);
+                }
                 return None;
             }
         }

@@ -11,7 +11,7 @@ use crate::admission::Ticket;
 use crate::deadline::Deadline;
 use crate::service::Turn;
 
-/// Resolves to the request and its turn; to nothing where the client has left.
+/// Resolves to the request and its turn.
 pub(super) struct Queued {
     waiting: Option<(Accepted, Ticket)>,
     deadline: Deadline,
@@ -33,7 +33,7 @@ impl Future for Queued {
             return Poll::Ready(None);
         };
         if respond.poll_reset(cx).is_ready() {
-            return Poll::Ready(None);
+            return Poll::Ready(Some(((request, respond), Turn::Left)));
         }
         if ticket.poll(cx).is_ready() {
             return Poll::Ready(Some(((request, respond), Turn::Due(ticket))));

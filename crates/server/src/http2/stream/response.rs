@@ -58,7 +58,7 @@ impl<A: App> StreamTask<A> {
     }
 
     pub(super) fn send_head(&mut self, head: &ResponseHead) -> Result<(), Lost> {
-        let date = self.service.date_line(Instant::now());
+        let date = crate::date::line_at(Instant::now());
         let fields = self.service.server_fields(&date);
         let whole = self.last.is_some().then_some(self.queued as u64);
         let mut response = Response::new(());

@@ -24,7 +24,7 @@ impl<A: App> StreamTask<A> {
         else {
             return Err(Lost);
         };
-        let date = self.service.date_line(Instant::now());
+        let date = crate::date::line_at(Instant::now());
         let mut response = Response::new(());
         let fields = response.headers_mut();
         append(fields, acceptance.all_fields(self.service.server_fields(&date)));

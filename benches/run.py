@@ -34,7 +34,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--rsgi", default="rsgi", metavar="PATH", help="rsgi's executable")
     add("--hyper", metavar="PATH", help="the hyper server (default: build it with cargo)")
-    add("--quick", action="store_true", help="about 5 minutes instead of 23, for a look")
+    add("--quick", action="store_true", help="about 5 minutes instead of 25, for a look")
     add("--only", action="append", metavar="SCENARIO", choices=names, help=", ".join(names))
     add("--servers", default=",".join(ALL_SERVERS), metavar="A,B", help="default: %(default)s")
     add("--rounds", type=int, help="default: 3, with --quick 1")

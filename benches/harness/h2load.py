@@ -29,12 +29,15 @@ class Counted:
     p99_us: float
 
 
-def command(port: int, path: str, connections: int, streams: int, core: int) -> list[str]:
+def command(
+    port: int, path: str, connections: int, streams: int, core: int, tls: bool = False
+) -> list[str]:
     """Return the command line, less what says how long."""
+    scheme = "https" if tls else "http"
     return [
         *("taskset", "-c", str(core), "h2load", "--threads", "1"),
         *("--clients", str(connections), "--max-concurrent-streams", str(streams)),
-        f"http://127.0.0.1:{port}{path}",
+        f"{scheme}://127.0.0.1:{port}{path}",
     ]
 
 

@@ -93,6 +93,12 @@ SCENARIOS = (
         with_hyper=True,
         streams=1,
     ),
+    Scenario(
+        *("http2-tls", "HTTP/2 over TLS, 100 streams at a time", "bare:app", HELLO, len(HELLO)),
+        connections=(8,),
+        streams=100,
+        tls=True,
+    ),
     Scenario(*("tls", "HTTPS", "bare:app", HELLO, len(HELLO)), tls=True),
     Scenario(
         *("tls-handshake", "HTTPS, a connection for each request", "bare:app", HELLO, len(HELLO)),
@@ -109,7 +115,7 @@ SCENARIOS = (
     Scenario(
         *("ws-64k", "WebSocket, echo of 64 KB", "websocket_echo:app", WEBSOCKET, len(WEBSOCKET)),
         message=64 * KIB,
-        connections=(1, 64),
+        connections=EVERY_LEVEL,
     ),
     Scenario("redis", "One redis `GET`", "cache:app", HELLO, len(HELLO), needs_redis=True),
 )

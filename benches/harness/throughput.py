@@ -80,7 +80,9 @@ def wrk_command(
 def generate(port: int, scenario: Scenario, connections: int, seconds: float, cores: Cores) -> Load:
     """Run the load generator to its end: wrk, h2load for HTTP/2, our own for WebSockets."""
     if scenario.streams:
-        words = h2load.command(port, scenario.path, connections, scenario.streams, cores.load)
+        words = h2load.command(
+            *(port, scenario.path, connections, scenario.streams, cores.load, scenario.tls)
+        )
         found = h2load.run([*words, "--duration", f"{max(1, round(seconds))}"], seconds + 60)
         return Load(found.requests, found.seconds, found.p50_us, found.p99_us, found.errors)
     if scenario.message:
@@ -102,7 +104,7 @@ def generate(port: int, scenario: Scenario, connections: int, seconds: float, co
 
 def _verify(port: int, scenario: Scenario, cores: Cores) -> None:
     if scenario.streams:
-        words = h2load.command(port, scenario.path, 1, 1, cores.load)
+        words = h2load.command(port, scenario.path, 1, 1, cores.load, scenario.tls)
         found = h2load.run([*words, "--requests", "1"], 10)
         if (found.ok, found.data) != (1, scenario.answer_length):
             raise RuntimeError(f"answered with {found.data} bytes, {found.errors} errors")

@@ -24,6 +24,7 @@ from tests.support.wire import Wire
 
 pytestmark = rsgi_only("has neither a queue nor such limits")
 APP = "tests.apps.overloading:app"
+GOAWAY = 7
 
 
 class Holder:
@@ -244,19 +245,58 @@ def is_served(wire: Wire) -> bool:
 
 def test_connections_above_the_limit_wait_until_others_close(serve: Serve) -> None:
     server = serve(APP, "--limit-connections", "2", "--timeout-keep-alive", "60")
-    first, second = server.connect(), server.connect()
-    assert first.get("/hello").body == second.get("/hello").body == b"hello"
+    first, second = Holder(server), Holder(server)
     third = server.connect()
     third.request("/hello")
     assert not is_served(third)
     # Who is served meanwhile makes room: somebody waits.
-    assert first.get("/hello").value(b"connection") == b"close"
+    first.wire.send(b"2")
+    assert first.wire.read_response().value(b"connection") == b"close"
     assert third.read_response().body == b"hello"
+    # So does one who has no request, at once.
     fourth = server.connect()
-    fourth.request("/hello")
-    assert not is_served(fourth)
-    second.close()
-    assert fourth.read_response().body == b"hello"
+    assert fourth.get("/hello").body == b"hello"
+    assert third.read_to_end() == b""
+    fifth = Holder(server)
+    sixth = server.connect()
+    sixth.request("/hello")
+    assert not is_served(sixth)
+    second.wire.close()
+    assert sixth.read_response().body == b"hello"
+    fifth.let_go()
+
+
+def test_the_longest_idle_make_room_and_nobody_else(serve: Serve) -> None:
+    server = serve(APP, "--limit-connections", "6", "--timeout-keep-alive", "60")
+    held, fresh = Holder(server), server.connect()
+    idle = [server.connect() for _ in range(3)]
+    with Http2(server) as http2:
+        for wire in idle:
+            assert wire.get("/hello").body == b"hello"
+        assert http2.ask("/hello").body == b"hello"
+        # It has waited for less than the others now.
+        assert idle[0].get("/hello").body == b"hello"
+        late = []
+        for expected in (idle[1], idle[2], None):
+            late.append(server.connect())
+            assert late[-1].get("/hello").body == b"hello"
+            assert expected is None or expected.read_to_end() == b""
+        assert GOAWAY in [kind for kind, *_ in http2.frames_to_the_end()]
+    # Who has sent nothing yet is not hung up on, nor who has a request.
+    assert fresh.get("/hello").body == b"hello"
+    held.let_go()
+
+
+def test_busy_connections_are_not_closed_for_others(serve: Serve) -> None:
+    server = serve(APP, "--limit-connections", "3", "--timeout-keep-alive", "60")
+    held = [Holder(server) for _ in range(3)]
+    late = server.connect()
+    late.request("/hello")
+    assert not is_served(late)
+    for holder in held:
+        holder.wire.send(b"2")
+        assert holder.wire.read_response().body == b"12"
+    assert late.read_response().body == b"hello"
 
 
 def test_connections_go_to_the_worker_that_may_take_them(serve: Serve, tmp_path: Path) -> None:
@@ -277,6 +317,7 @@ def test_a_lack_of_descriptors_is_survived_without_spinning(serve: Serve, key: s
     server = serve(APP)
     worker = psutil.Process(server.worker_pids()[0])
     worker.rlimit(psutil.RLIMIT_NOFILE, (FILES, FILES))
+    held = Holder(server)
     with server.connect() as wire:
         assert wire.get(f"/take-files-for-a-while?{key}").body == b"soon"
         eventually(lambda: worker.num_fds() >= FILES, "no descriptor left")
@@ -286,8 +327,9 @@ def test_a_lack_of_descriptors_is_survived_without_spinning(serve: Serve, key: s
         before, began = worker.cpu_times(), time.monotonic()
         for client in late:
             client.sendall(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        # Who is connected is served meanwhile.
-        assert wire.get("/hello").body == b"hello"
+        # Who has no request makes room; who has one is served meanwhile.
+        assert wire.read_to_end() == b""
+        held.let_go()
         for client in late:
             client.settimeout(20)
             with client.makefile("rb") as answer:
@@ -306,6 +348,8 @@ def test_connections_go_to_a_worker_that_has_descriptors(serve: Serve, key: str)
     with server.connect() as wire:
         assert wire.get(f"/take-files-for-a-while?{key}").body == b"soon"
         poor = int(wire.get("/pid").body)
+        # Or it would make room where the other worker is slow.
+        wire.send(b"POST /held HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n1")
         eventually(lambda: psutil.Process(poor).num_fds() >= FILES, "no descriptor left")
         others = [server.connect() for _ in range(6)]
         pids = {int(other.get("/pid").body) for other in others}

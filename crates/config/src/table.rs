@@ -673,7 +673,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "none",
         group: Group::Http,
         help: "open connections per worker",
-        doc: "A worker with so many accepts no more until one closes; others wait in the backlog or go to other workers. Idle ones and WebSockets are counted.",
+        doc: "A worker with so many accepts no more until one closes; others wait in the backlog or go to other workers. Idle ones and WebSockets are counted; while others wait, the longest idle are closed.",
         read: |draft, text| {
             let limit = values::or_none(text, |text| values::integer(text, 1, u32::MAX));
             store(&mut draft.config.http.limit_connections, limit)

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,24 +16,28 @@ use rsgi_protocol::forwarded::Peer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags};
+use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep};
 
+use crate::connections::Entry;
 use crate::forwarding::host;
 use crate::http1::ConnectionTask;
 use crate::metered::Metered;
 use crate::proxy_protocol::{ProxyProtocol, Received};
 use crate::redirect::Redirect;
-use crate::service::{App, ConnectionInfo, Entry, Service};
+use crate::service::{App, ConnectionInfo, Service};
 use crate::tls::{self, Tls};
 use crate::transport::Transport;
 
 /// How long a connection is left to another worker; a worker that has been running for this long
 /// without a pause does not count as awake.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// How long to wait when the process or the system has no file descriptor left.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+/// How much of what is written to a connection the kernel keeps before it sends it: some hundred Mbit/s
+/// for a loop that comes back after a few milliseconds. Left to itself it takes megabytes from an
+/// application whose client does not read.
+const UNSENT: u32 = 256 * 1024;
 
 /// A listening stream socket, TCP or Unix.
 #[derive(Debug)]
@@ -62,6 +66,9 @@ impl Listener {
         let address = rustix::net::getsockname(&fd)?;
         let family = address.address_family();
         let path = (family == AddressFamily::UNIX).then(|| unix_path(address));
+        if family != AddressFamily::UNIX {
+            limit_unsent(&fd);
+        }
         Ok(Self { fd, family, path, opening: Opening::default(), redirect: None })
     }
 
@@ -121,7 +128,8 @@ where
                     break;
                 }
                 // What waits in the backlog is other workers' to take as well.
-                service.has_room().await;
+                service.has_room(|| listener.has_pending()).await;
+                continue;
             }
             if !service.may_accept() {
                 left_alone = listener.has_pending();
@@ -144,10 +152,7 @@ where
                     is_exhausted = true;
                     service.exhausted(error.into(), Instant::now());
                     // Trying again at once would be a busy loop: the kernel keeps the connection.
-                    tokio::select! {
-                        () = service.one_closed() => {}
-                        () = sleep(OUT_OF_DESCRIPTORS) => {}
-                    }
+                    service.connections.one_left(|| listener.has_pending()).await;
                 }
                 Err(error) => check(error)?,
             }
@@ -167,6 +172,14 @@ fn check(error: Errno) -> io::Result<()> {
     match error {
         Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+/// Limits what the kernel keeps for each connection that is accepted from a listener (tcp(7),
+/// `TCP_NOTSENT_LOWAT`: they inherit it).
+fn limit_unsent(listener: &impl AsFd) {
+    if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(UNSENT) {
+        log::debug!("the kernel keeps as much unsent as it likes: {error}");
     }
 }
 
@@ -277,4 +290,22 @@ fn unix_path(address: SocketAddrAny) -> String {
         .ok()
         .and_then(|address| address.path().map(|path| path.to_string_lossy().into_owned()));
     path.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn accepted_connections_keep_little_unsent() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        limit_unsent(&listener);
+        let address = listener.local_addr().expect("it is bound");
+        let client = TcpStream::connect(address).expect("it listens");
+        let (accepted, _) = listener.accept().expect("somebody has connected");
+        assert_eq!(SockRef::from(&accepted).tcp_notsent_lowat().expect("Linux"), UNSENT);
+        drop(client);
+    }
 }

@@ -9,6 +9,7 @@
 mod accept;
 mod access_log;
 mod admission;
+mod connections;
 mod date;
 mod deadline;
 mod exchange;

@@ -8,7 +8,8 @@ use std::task::Poll;
 
 use tokio::io::ReadBuf;
 
-use crate::service::{App, DrainPhase, Entry};
+use crate::connections::Entry;
+use crate::service::{App, DrainPhase};
 use crate::transport::Transport;
 
 /// Reads what there is. A client that has not begun (`is_first`) when the server stops is not waited

@@ -7,8 +7,9 @@ use rsgi_protocol::forwarded::{Peer, Trust};
 use rsgi_protocol::proxy_header::{ProxyHeader, ProxyHeaderError, Versions, parse};
 use tokio::time::{Instant, timeout};
 
+use crate::connections::Entry;
 use crate::opening::{read_some, until_cut};
-use crate::service::{App, ConnectionInfo, Entry};
+use crate::service::{App, ConnectionInfo};
 use crate::transport::Transport;
 
 /// What is read at once: a header, and what its proxy has sent with it. What belongs to the protocol

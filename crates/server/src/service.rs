@@ -2,9 +2,8 @@
 //! state.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rsgi_protocol::forwarded::{Forwarded, Forwarding};
@@ -12,12 +11,11 @@ use rsgi_protocol::http::head::{Field, HeadLimits, Version};
 use rsgi_protocol::http::response::ServerFields;
 use rsgi_protocol::http::target::Target;
 use rsgi_protocol::websocket::Kind;
-use slab::Slab;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::access_log::{AccessLog, CLIENT_CLOSED_REQUEST, Ended, Entry as LogEntry};
 use crate::admission::{Admission, Ticket, Verdict};
+use crate::connections::Connections;
 use crate::exchange::{Exchange, Outcome};
 use crate::live::{LiveKey, LiveRequests};
 use crate::redirect::Redirect;
@@ -265,13 +263,7 @@ pub struct Service<A> {
     in_flight: AtomicU32,
     admission: Arc<Admission>,
     live: Arc<LiveRequests>,
-    connections: Mutex<Slab<Option<Waker>>>,
-    emptied: Notify,
-    /// A connection has closed.
-    closed: Notify,
-    /// Whether connections wait to be accepted until others close.
-    is_crowded: AtomicBool,
-    exhaustion: Exhaustion,
+    pub(crate) connections: Connections,
     pub(crate) turnstile: Turnstile,
 }
 
@@ -302,11 +294,7 @@ impl<A: App> Service<A> {
             draining_since: OnceLock::new(),
             in_flight: AtomicU32::new(0),
             live: Arc::default(),
-            connections: Mutex::new(Slab::new()),
-            emptied: Notify::new(),
-            closed: Notify::new(),
-            is_crowded: AtomicBool::new(false),
-            exhaustion: Exhaustion::default(),
+            connections: Connections::new(),
             turnstile: Turnstile::default(),
         })
     }
@@ -328,9 +316,7 @@ impl<A: App> Service<A> {
             self.draining_since.get_or_init(Instant::now);
         }
         self.phase.fetch_max(phase as u8, Ordering::Relaxed);
-        let wakers: Vec<Waker> =
-            self.connections().iter().filter_map(|(_, waker)| waker.clone()).collect();
-        wakers.into_iter().for_each(Waker::wake);
+        self.connections.wake_all();
     }
 
     /// Until when a connection without a request may stay; `None` while serving.
@@ -341,22 +327,6 @@ impl<A: App> Service<A> {
     /// How long a connection without a request stays once a drain has begun.
     pub(crate) fn patience(&self) -> Duration {
         if self.options.is_hasty { HASTY_PATIENCE } else { DRAIN_PATIENCE }
-    }
-
-    /// Waits until no connection is open.
-    pub async fn emptied(&self) {
-        loop {
-            let notified = self.emptied.notified();
-            if self.connections().is_empty() {
-                return;
-            }
-            notified.await;
-        }
-    }
-
-    /// How many connections are open.
-    pub fn open_connections(&self) -> usize {
-        self.connections().len()
     }
 
     /// How many requests wait for the end of their response.
@@ -463,54 +433,6 @@ impl<A: App> Service<A> {
         self.options.overload.request_timeout.and_then(|limit| now.checked_add(limit))
     }
 
-    /// Whether no further connection may be opened.
-    pub(crate) fn is_full(&self) -> bool {
-        let limit = self.options.overload.connection_limit;
-        limit.is_some_and(|limit| clamp(self.connections().len()) >= limit)
-    }
-
-    /// Waits until a connection may be opened. As long as somebody waits here, connections are not
-    /// kept alive.
-    pub(crate) async fn has_room(&self) {
-        while self.is_full() {
-            let closed = self.closed.notified();
-            if !self.is_full() {
-                break;
-            }
-            self.is_crowded.store(true, Ordering::Relaxed);
-            closed.await;
-        }
-        self.is_crowded.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether a connection is better closed behind its response.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.is_crowded.load(Ordering::Relaxed)
-    }
-
-    /// Waits until a connection has closed.
-    pub(crate) async fn one_closed(&self) {
-        self.closed.notified().await;
-    }
-
-    /// A connection could not be accepted for want of file descriptors or memory.
-    pub(crate) fn exhausted(&self, error: std::io::Error, now: Instant) {
-        self.telemetry.set_accepting(false);
-        if let Some(missed) = self.exhaustion.admit(now) {
-            let open = self.open_connections();
-            log::error!(
-                "cannot accept connections: {error}; {open} are open, others wait. Raise the limit \
-                 of open files (ulimit -n, LimitNOFILE=) or lower --limit-connections ({missed} \
-                 such failures since the last message)"
-            );
-        }
-    }
-
-    /// Connections can be accepted again.
-    pub(crate) fn recovered(&self) {
-        self.telemetry.set_accepting(true);
-    }
-
     pub(crate) fn request_refused(&self, status: u16) {
         self.telemetry.request_refused(status);
     }
@@ -527,48 +449,6 @@ impl<A: App> Service<A> {
             date: if self.options.date { date } else { &[] },
             server: &self.options.server_field,
             extra: &self.options.extra_fields,
-        }
-    }
-
-    fn connections(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a connection for as long as the returned entry lives.
-    pub(crate) fn enter(self: &Arc<Self>) -> Entry<A> {
-        let mut connections = self.connections();
-        let key = connections.insert(None);
-        self.telemetry.connection_opened(clamp(connections.len()));
-        drop(connections);
-        Entry { service: Arc::clone(self), key }
-    }
-}
-
-/// One connection in a service's list.
-pub(crate) struct Entry<A: App> {
-    pub(crate) service: Arc<Service<A>>,
-    key: usize,
-}
-
-impl<A: App> Entry<A> {
-    /// Leaves the waker that a drain uses.
-    pub(crate) fn register(&self, waker: &Waker) {
-        if let Some(place) = self.service.connections().get_mut(self.key) {
-            *place = Some(waker.clone());
-        }
-    }
-}
-
-impl<A: App> Drop for Entry<A> {
-    fn drop(&mut self) {
-        let mut connections = self.service.connections();
-        connections.try_remove(self.key);
-        let open = connections.len();
-        drop(connections);
-        self.service.telemetry.connection_closed(clamp(open));
-        self.service.closed.notify_waiters();
-        if open == 0 {
-            self.service.emptied.notify_waiters();
         }
     }
 }
@@ -594,28 +474,4 @@ impl Turn {
             ticket.redeem();
         }
     }
-}
-
-/// How long the log keeps silent about missing descriptors, once it has said so.
-const EXHAUSTION_SILENCE: Duration = Duration::from_secs(30);
-
-/// When the log last said that descriptors are missing.
-#[derive(Debug, Default)]
-struct Exhaustion(Mutex<(Option<Instant>, u64)>);
-
-impl Exhaustion {
-    /// Whether to say it now, and how often it happened unsaid.
-    fn admit(&self, now: Instant) -> Option<u64> {
-        let (said, missed) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_some_and(|said| now.saturating_duration_since(said) < EXHAUSTION_SILENCE) {
-            *missed += 1;
-            return None;
-        }
-        *said = Some(now);
-        Some(std::mem::take(missed))
-    }
-}
-
-fn clamp(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

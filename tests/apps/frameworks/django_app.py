@@ -5,10 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from django.conf import settings  # type: ignore[import-untyped]
 from django.core.asgi import get_asgi_application  # type: ignore[import-untyped]
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse  # type: ignore[import-untyped]
+from django.http import (  # type: ignore[import-untyped]
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.urls import path  # type: ignore[import-untyped]
 
 from tests.apps.frameworks import journal
@@ -91,6 +98,11 @@ async def group(request: HttpRequest) -> HttpResponse:
     return JsonResponse(await journal.group_facts())
 
 
+def file(request: HttpRequest) -> FileResponse:
+    """Answer with a file."""
+    return FileResponse(Path(request.GET["path"]).open("rb"))
+
+
 async def show_journal(request: HttpRequest) -> HttpResponse:
     """Show a journal."""
     return JsonResponse(journal.entries.get(request.GET["key"], []), safe=False)
@@ -107,6 +119,7 @@ urlpatterns = [
     path("context", context),
     path("task", task),
     path("group", group),
+    path("file", file),
     path("journal", show_journal),
 ]
 

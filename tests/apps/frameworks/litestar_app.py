@@ -9,7 +9,7 @@ from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import UploadFile
 from litestar.enums import RequestEncodingType
 from litestar.params import Body
-from litestar.response import Response, Stream
+from litestar.response import File, Response, Stream
 
 from tests.apps.frameworks import journal
 
@@ -105,6 +105,12 @@ async def group() -> dict[str, Any]:
     return await journal.group_facts()
 
 
+@get("/file")
+async def file(path: str) -> File:
+    """Answer with a file."""
+    return File(path)
+
+
 @get("/journal")
 async def show_journal(key: str) -> list[str]:
     """Show a journal."""
@@ -125,7 +131,7 @@ async def started() -> None:
 app = Litestar(
     [
         echo_json, form, upload, stream, events, background, error, sync, context, task, group,
-        show_journal, show_lifespan,
+        file, show_journal, show_lifespan,
     ],
     on_startup=[started],
 )  # fmt: skip

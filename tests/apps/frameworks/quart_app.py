@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from quart import Quart, Response, request
+from quart import Quart, Response, request, send_file
 from quart.typing import ResponseReturnValue
 
 from tests.apps.frameworks import journal
@@ -109,6 +109,12 @@ async def task() -> dict[str, Any]:
 async def group() -> dict[str, Any]:
     """Use a task group."""
     return await journal.group_facts()
+
+
+@app.get("/file")
+async def file() -> ResponseReturnValue:
+    """Answer with a file."""
+    return await send_file(request.args["path"], conditional=True)
 
 
 @app.get("/journal")

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.apps.frameworks import journal
@@ -96,6 +96,11 @@ async def group(request: Request) -> Response:
     return JSONResponse(await journal.group_facts())
 
 
+async def file(request: Request) -> Response:
+    """Answer with a file."""
+    return FileResponse(request.query_params["path"])
+
+
 async def show_journal(request: Request) -> Response:
     """Show a journal."""
     return JSONResponse(journal.entries.get(request.query_params["key"], []))
@@ -127,6 +132,7 @@ app = Starlette(
         Route("/context", context),
         Route("/task", task),
         Route("/group", group),
+        Route("/file", file),
         Route("/journal", show_journal),
         Route("/lifespan", show_lifespan),
     ],

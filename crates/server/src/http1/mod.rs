@@ -41,9 +41,10 @@ pub(crate) use self::task::ConnectionTask;
 use self::active::{Active, Applied, Refusal};
 use self::closing::{Close, Closing};
 use self::write_queue::WriteQueue;
+use crate::connections::Entry;
 use crate::deadline::{Clock, Deadline};
 use crate::exchange::{HIGH_WATER, Outlet, Written};
-use crate::service::{App, ConnectionInfo, DrainPhase, Entry, Service, Turn, Versions};
+use crate::service::{App, ConnectionInfo, DrainPhase, Service, Turn, Versions};
 use crate::transport::{Rewound, Slot, Transport};
 use crate::websocket::Session;
 
@@ -208,6 +209,7 @@ impl<T: Transport, A: App> Connection<T, A> {
         if data.is_empty() {
             return Progress::Done;
         }
+        self.entry.set_busy();
         // Empty lines are not a head's beginning; the first head's time runs from the connection's,
         // unless a drain has cut that short.
         let begins = (self.is_reused || self.service().idle_until().is_some())
@@ -229,6 +231,9 @@ impl<T: Transport, A: App> Connection<T, A> {
         if self.deadline.is_unset() {
             // A new connection: its first byte belongs to its first head.
             self.deadline.set(clock.now().checked_add(self.service().options.head_timeout));
+        }
+        if self.entry.standing.is_asked() {
+            return self.close(Close::Clean);
         }
         if self.deadline.poll(cx).is_pending() {
             return Progress::Wait;
@@ -430,8 +435,12 @@ impl<T: Transport, A: App> Connection<T, A> {
         self.is_reused = true;
         self.served += 1;
         let options = &self.entry.service.options;
-        let patience =
-            if self.has_head_bytes() { options.head_timeout } else { options.keep_alive_timeout };
+        let patience = if self.has_head_bytes() {
+            options.head_timeout
+        } else {
+            self.entry.set_idle(now);
+            options.keep_alive_timeout
+        };
         self.deadline.set(now.checked_add(patience));
         if self.read.is_empty() && self.read.capacity() > IDLE_BUFFER {
             self.read = BytesMut::new();

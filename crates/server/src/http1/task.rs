@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 
 use super::Connection;
+use crate::connections::Entry;
 use crate::exchange::{NoOutlet, Outlet, Written};
 use crate::http2::Http2Task;
-use crate::service::{App, ConnectionInfo, Entry, Residence};
+use crate::service::{App, ConnectionInfo, Residence};
 use crate::transport::Transport;
 
 /// The task of one connection. Resolves when it is closed.
@@ -62,7 +63,7 @@ impl<T: Transport, A: App> Future for ConnectionTask<T, A> {
         let Some(io) = connection.hand_over() else {
             return Poll::Ready(());
         };
-        let mut http2 = Box::new(Http2Task::new(io, connection.service_arc(), connection.peer()));
+        let mut http2 = Box::new(Http2Task::new(io, &connection.entry, connection.peer()));
         drop(connection);
         let polled = Pin::new(&mut http2).poll(cx);
         self.http2 = Some(http2);

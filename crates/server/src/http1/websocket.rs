@@ -5,15 +5,16 @@ use std::pin::{Pin, pin};
 use std::sync::Weak;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use super::write_queue::WriteQueue;
 use super::{Close, Connection, IDLE_BUFFER, Phase, Progress};
 use crate::deadline::Clock;
 use crate::exchange::{HIGH_WATER, Written};
-use crate::service::{App, DrainPhase};
-use crate::transport::Transport;
-use crate::websocket::{End, Log, Pass, Session};
+use crate::service::App;
+use crate::transport::{Slot, Transport};
+use crate::websocket::{self, Carrier, End, Gone, Intake, Log, Read, Session};
 
 /// What is read at once where messages are small: a hundred of them.
 const SMALL_READ: usize = 4 * 1024;
@@ -22,17 +23,11 @@ const LARGE_READ: usize = 64 * 1024 + 64;
 /// What is read at once behind a frame that is not complete enough to begin with.
 const PARTIAL_READ: usize = 1024;
 
-/// Reads in a row before other connections get their turn: small frames take time without calling the
-/// application.
-const BURST: usize = 4;
-
-/// What reading came to.
-enum Read {
-    Some,
-    /// It is somebody else's turn.
-    Yield,
-    Nothing,
-    Lost,
+/// What carries a [`Session`] of a connection.
+struct Wire<'a, T> {
+    io: &'a mut Slot<T>,
+    read: &'a mut BytesMut,
+    write: &'a mut WriteQueue,
 }
 
 impl<T: Transport, A: App> Connection<T, A> {
@@ -70,138 +65,20 @@ impl<T: Transport, A: App> Connection<T, A> {
     }
 
     pub(super) fn on_websocket(&mut self, cx: &mut Context<'_>, clock: &mut Clock) -> Progress {
-        let mut reads = 0;
-        loop {
-            let Phase::WebSocket(session) = &mut self.phase else {
-                return Progress::Again;
-            };
-            if session.is_open() && self.entry.service.phase() >= DrainPhase::Draining {
-                session.drain(clock.refresh());
-            }
-            if self.write.len() < HIGH_WATER {
-                session.take(&mut self.write, || clock.refresh());
-            }
-            let was_full = self.write.len() >= HIGH_WATER;
-            match self.write.poll_flush(&mut self.io, cx) {
-                // What has been held back above can go on.
-                Poll::Ready(Ok(())) if was_full => continue,
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-                Poll::Ready(Err(_)) => return self.lose_websocket(),
-            }
-            match session.end() {
-                Some(End::Clean) => return self.close(Close::Clean),
-                Some(End::Linger) => return self.close(Close::Linger),
-                None => {}
-            }
-            match self.read_websocket(cx) {
-                Read::Some if reads < BURST => {
-                    reads += 1;
-                    continue;
-                }
-                Read::Some | Read::Yield => {
-                    cx.waker().wake_by_ref();
-                    return Progress::Wait;
-                }
-                Read::Nothing => {}
-                Read::Lost => return self.lose_websocket(),
-            }
-            let Phase::WebSocket(session) = &mut self.phase else {
-                return Progress::Again;
-            };
-            self.deadline.set(session.deadline());
-            if self.deadline.poll(cx).is_pending() {
-                self.rest_websocket();
-                return Progress::Wait;
-            }
-            session.on_deadline(&mut self.write, clock.refresh());
-        }
-    }
-
-    /// Reads once, and has the session take what there is.
-    fn read_websocket(&mut self, cx: &mut Context<'_>) -> Read {
-        // Answers to a client that does not read them are not piled up.
-        if self.write.len() >= HIGH_WATER {
-            return Read::Nothing;
-        }
-        let Phase::WebSocket(session) = &mut self.phase else {
-            return Read::Nothing;
+        let Self { io, read, write, phase, deadline, entry, .. } = self;
+        let Phase::WebSocket(session) = phase else {
+            return Progress::Again;
         };
-        // Given up wherever this does not go on with a large message.
-        let Ok(pass) = session.begin_turn(&self.entry.service.turnstile) else {
-            return Read::Yield;
-        };
-        if !self.read.is_empty() {
-            let mut buffer = mem::take(&mut self.read);
-            let used = self.feed_websocket(&mut buffer);
-            buffer.advance(used);
-            self.read = buffer;
-            if used > 0 {
-                return self.end_turn(pass);
+        let mut wire = Wire { io, read, write };
+        match websocket::poll(session, &mut wire, &entry.service, deadline, clock, cx) {
+            Poll::Pending => Progress::Wait,
+            Poll::Ready(Ok(End::Clean)) => self.close(Close::Clean),
+            Poll::Ready(Ok(End::Linger)) => self.close(Close::Linger),
+            Poll::Ready(Err(Gone)) => {
+                session.lose();
+                Progress::Done
             }
         }
-        let Phase::WebSocket(session) = &self.phase else {
-            return Read::Nothing;
-        };
-        if !session.wants_input() {
-            return Read::Nothing;
-        }
-        if self.read.is_empty() {
-            return if session.expects_more_than(SMALL_READ) {
-                self.read_messages::<LARGE_READ>(cx, pass)
-            } else {
-                self.read_messages::<SMALL_READ>(cx, pass)
-            };
-        }
-        // The start of a header or of a control frame: whoever sends no more of it holds this.
-        self.read.reserve(PARTIAL_READ);
-        match pin!(self.io.read_buf(&mut self.read)).poll(cx) {
-            Poll::Pending => Read::Nothing,
-            Poll::Ready(Ok(1..)) => Read::Some,
-            Poll::Ready(Ok(0) | Err(_)) => Read::Lost,
-        }
-    }
-
-    fn end_turn(&mut self, pass: Option<Pass>) -> Read {
-        if let Phase::WebSocket(session) = &mut self.phase {
-            let is_laden = session.end_turn(pass, &self.entry.service.turnstile);
-            return if is_laden { Read::Yield } else { Read::Some };
-        }
-        Read::Some
-    }
-
-    /// Reads to the stack: an idle connection holds no buffer, and what comes whole is not copied.
-    ///
-    /// A function of its own for each size: the compiler touches every page of a large array, used
-    /// or not.
-    #[inline(never)]
-    fn read_messages<const SIZE: usize>(
-        &mut self,
-        cx: &mut Context<'_>,
-        pass: Option<Pass>,
-    ) -> Read {
-        let mut space = [const { MaybeUninit::uninit() }; SIZE];
-        let mut buffer = ReadBuf::uninit(&mut space);
-        match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
-            Poll::Pending => Read::Nothing,
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                let used = self.feed_websocket(buffer.filled_mut());
-                let rest = buffer.filled().get(used..).unwrap_or_default();
-                self.read.extend_from_slice(rest);
-                self.end_turn(pass)
-            }
-            Poll::Ready(_) => Read::Lost,
-        }
-    }
-
-    fn feed_websocket(&mut self, bytes: &mut [u8]) -> usize {
-        let Phase::WebSocket(session) = &mut self.phase else {
-            return bytes.len();
-        };
-        let service = &self.entry.service;
-        let now = tokio::time::Instant::now;
-        session.feed_in_turns(bytes, &mut self.write, now, |kind, data| {
-            service.message_received(kind, data)
-        })
     }
 
     /// Writes what the application has sent; see [`Connection::write_now`].
@@ -219,26 +96,78 @@ impl<T: Transport, A: App> Connection<T, A> {
         }
     }
 
-    /// The connection waits: gives back what it does not need for that.
-    fn rest_websocket(&mut self) {
-        if self.read.is_empty() && self.read.capacity() > IDLE_BUFFER {
-            self.read = BytesMut::new();
-        }
-        self.write.shrink();
-    }
-
-    fn lose_websocket(&mut self) -> Progress {
-        if let Phase::WebSocket(session) = &mut self.phase {
-            session.lose();
-        }
-        Progress::Done
-    }
-
     /// The shutdown's deadline has passed: the client is told as far as it listens.
     pub(super) fn cut_websocket(&mut self) {
         if let Phase::WebSocket(session) = &mut self.phase {
             session.cut(&mut self.write);
             let _ = self.write.poll_flush(&mut self.io, &mut Context::from_waker(Waker::noop()));
+        }
+    }
+}
+
+impl<T: Transport, A: App> Carrier<A> for Wire<'_, T> {
+    const BURST: usize = 4;
+
+    fn out(&mut self) -> &mut WriteQueue {
+        self.write
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.write.poll_flush(self.io, cx).map_err(|_| Gone)
+    }
+
+    fn poll_read(&mut self, mut intake: Intake<'_, A>, cx: &mut Context<'_>) -> Read {
+        if intake.feed_kept(self.read, self.write) > 0 {
+            return intake.end();
+        }
+        if !intake.is_taking() {
+            return Read::Nothing;
+        }
+        if self.read.is_empty() {
+            return if intake.expects_more_than(SMALL_READ) {
+                self.read_messages::<LARGE_READ, A>(intake, cx)
+            } else {
+                self.read_messages::<SMALL_READ, A>(intake, cx)
+            };
+        }
+        // The start of a header or of a control frame: whoever sends no more of it holds this.
+        self.read.reserve(PARTIAL_READ);
+        match pin!(self.io.read_buf(self.read)).poll(cx) {
+            Poll::Pending => Read::Nothing,
+            Poll::Ready(Ok(1..)) => Read::Some,
+            Poll::Ready(Ok(0) | Err(_)) => Read::Lost,
+        }
+    }
+
+    fn rest(&mut self) {
+        if self.read.is_empty() && self.read.capacity() > IDLE_BUFFER {
+            *self.read = BytesMut::new();
+        }
+        self.write.shrink();
+    }
+}
+
+impl<T: Transport> Wire<'_, T> {
+    /// Reads to the stack: an idle connection holds no buffer, and what comes whole is not copied.
+    ///
+    /// A function of its own for each size: the compiler touches every page of a large array, used
+    /// or not.
+    #[inline(never)]
+    fn read_messages<const SIZE: usize, A: App>(
+        &mut self,
+        mut intake: Intake<'_, A>,
+        cx: &mut Context<'_>,
+    ) -> Read {
+        let mut space = [const { MaybeUninit::uninit() }; SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut *self.io).poll_read(cx, &mut buffer) {
+            Poll::Pending => Read::Nothing,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                let used = intake.feed(buffer.filled_mut(), self.write);
+                self.read.extend_from_slice(buffer.filled().get(used..).unwrap_or_default());
+                intake.end()
+            }
+            Poll::Ready(_) => Read::Lost,
         }
     }
 }

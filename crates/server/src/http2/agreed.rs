@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 
 use super::Http2Task;
-use crate::service::{App, ConnectionInfo, Entry};
+use crate::connections::Entry;
+use crate::service::{App, ConnectionInfo};
 use crate::transport::{Rewound, Transport};
 
 /// The task of a connection that has agreed on HTTP/2 in its TLS handshake.
@@ -19,7 +20,7 @@ pub(crate) struct Http2Connection<T: Transport, A: App> {
 impl<T: Transport, A: App> Http2Connection<T, A> {
     pub(crate) fn new(io: T, entry: Entry<A>, peer: ConnectionInfo) -> Self {
         let io = Rewound::new(BytesMut::new(), io);
-        let task = Http2Task::new(io, &entry.service, peer);
+        let task = Http2Task::new(io, &entry, peer);
         Self { entry, task, is_registered: false }
     }
 }

@@ -35,6 +35,7 @@ use self::queued::Queued;
 use self::stream::{Abandoned, Admitted, Expectation, SEND_BUFFER, STALL_TIMEOUT, StreamTask};
 use crate::access_log::{Entry, Subject};
 use crate::admission::Verdict;
+use crate::connections::{Entry as Place, Standing};
 use crate::deadline::Deadline;
 use crate::forwarding::{client_of, with_host};
 use crate::service::{App, ConnectionInfo, DrainPhase, Request, Service, Turn};
@@ -68,6 +69,7 @@ pub(crate) struct Http2Task<T: Transport, A: App> {
     /// Applications that go on although their client has left the stream.
     abandoned: Vec<Abandoned>,
     service: Arc<Service<A>>,
+    standing: Arc<Standing>,
     peer: Arc<ConnectionInfo>,
     context: A::Connection,
     /// For the hand-shake, and while there is no stream to wait for.
@@ -79,6 +81,8 @@ pub(crate) struct Http2Task<T: Transport, A: App> {
     leaving: Option<Instant>,
     /// How much of a shutdown the streams have heard of.
     followed: DrainPhase,
+    /// Whether there has been a request.
+    has_served: bool,
 }
 
 enum Stage<T: Transport> {
@@ -106,7 +110,8 @@ type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 impl<T: Transport, A: App> Http2Task<T, A> {
     /// `io` begins with the client's preface (RFC 9113, section 3.4).
-    pub(crate) fn new(io: Rewound<T>, service: &Arc<Service<A>>, peer: ConnectionInfo) -> Self {
+    pub(crate) fn new(io: Rewound<T>, entry: &Place<A>, peer: ConnectionInfo) -> Self {
+        let service = &entry.service;
         let context = service.app.connect(&peer);
         let options = &service.options;
         let mut deadline = Deadline::default();
@@ -130,6 +135,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             queued: FuturesUnordered::new(),
             abandoned: Vec::new(),
             service: Arc::clone(service),
+            standing: Arc::clone(&entry.standing),
             peer: Arc::new(peer),
             context,
             deadline,
@@ -137,6 +143,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             progress,
             leaving: None,
             followed: DrainPhase::Serving,
+            has_served: false,
         }
     }
 
@@ -185,6 +192,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             accepted.clear();
         }
         let count = accepted.len();
+        self.has_served |= count > 0;
         for stream in accepted {
             self.start(stream, Turn::default());
         }
@@ -376,9 +384,21 @@ impl<T: Transport, A: App> Http2Task<T, A> {
             (WaitsFor::Request, Some(self.service.options.keep_alive_timeout))
         };
         if self.waits_for != waits_for || self.deadline.is_unset() {
+            let now = Instant::now();
             self.waits_for = waits_for;
-            let at = patience.and_then(|patience| Instant::now().checked_add(patience));
-            self.deadline.set(at);
+            self.deadline.set(patience.and_then(|patience| now.checked_add(patience)));
+            match waits_for {
+                WaitsFor::Request if self.has_served => {
+                    self.service.connections.set_idle(&self.standing, now);
+                }
+                WaitsFor::Other | WaitsFor::Reader { .. } => {
+                    self.service.connections.set_busy(&self.standing);
+                }
+                WaitsFor::Request | WaitsFor::Leave | WaitsFor::Close => {}
+            }
+        }
+        if waits_for == WaitsFor::Request && self.standing.is_asked() {
+            return Poll::Ready(());
         }
         self.deadline.poll(cx)
     }

@@ -4,7 +4,6 @@
 //! and frames for the client wait where its own window is closed. The end of the stream is the end
 //! of a connection, and a reset is one that broke.
 
-use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -14,12 +13,14 @@ use h2::{Reason, RecvStream, SendStream};
 use rsgi_protocol::websocket::deflate::Agreement;
 use tokio::time::Instant;
 
-use super::stream::{Lost, SEND_BUFFER, STALL_TIMEOUT};
-use crate::deadline::Deadline;
-use crate::exchange::{HIGH_WATER, NoOutlet};
+use super::stream::{SEND_BUFFER, STALL_TIMEOUT};
+use crate::deadline::{Clock, Deadline};
+use crate::exchange::NoOutlet;
 use crate::http1::write_queue::WriteQueue;
-use crate::service::{App, DrainPhase, Service};
-use crate::websocket::{Log, Session, WebSocket, WebSocketOptions};
+use crate::service::{App, Service};
+use crate::websocket::{
+    self, Carrier, Gone, Intake, Log, Read, Session, WebSocket, WebSocketOptions,
+};
 
 /// How long the client's end of a stream is awaited behind ours.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,15 +38,20 @@ pub(super) struct Asked {
 /// An open WebSocket.
 pub(super) struct Tunnel {
     session: Session,
+    stream: Stream,
+    deadline: Deadline,
+    step: Step,
+    waker: Waker,
+}
+
+/// What carries it.
+struct Stream {
     send: SendStream<Bytes>,
     content: RecvStream,
     inbound: Inbound,
     /// What has come and the session has not taken; the client's window is closed for it.
     read: BytesMut,
     write: WriteQueue,
-    deadline: Deadline,
-    step: Step,
-    waker: Waker,
 }
 
 /// What can still come from the client.
@@ -66,13 +72,6 @@ enum Step {
     Lingering,
 }
 
-/// What reading came to.
-enum Read {
-    Some,
-    Nothing,
-    Lost,
-}
-
 impl Tunnel {
     /// `send` is the stream behind the answer.
     pub(super) fn new(
@@ -86,11 +85,13 @@ impl Tunnel {
         websocket.wait(waker, Weak::<NoOutlet>::new());
         Self {
             session: Session::new(websocket, options, deflate, log, Instant::now()),
-            send,
-            content,
-            inbound: Inbound::Open,
-            read: BytesMut::new(),
-            write: WriteQueue::default(),
+            stream: Stream {
+                send,
+                content,
+                inbound: Inbound::Open,
+                read: BytesMut::new(),
+                write: WriteQueue::default(),
+            },
             deadline: Deadline::default(),
             step: Step::Open,
             waker: waker.clone(),
@@ -112,13 +113,16 @@ impl Tunnel {
             self.session.websocket.wait(cx.waker(), Weak::<NoOutlet>::new());
         }
         if self.step == Step::Open {
-            if let Err(Lost) = ready!(self.poll_session(service, cx)) {
-                self.session.lose();
-                if self.inbound == Inbound::Ended {
+            let Self { session, stream, deadline, .. } = self;
+            let ended =
+                websocket::poll(session, stream, service, deadline, &mut Clock::default(), cx);
+            if let Err(Gone) = ready!(ended) {
+                session.lose();
+                if stream.inbound == Inbound::Ended {
                     // The client has ended it in an orderly way, and so do we.
-                    let _ = self.send.send_data(Bytes::new(), true);
+                    let _ = stream.send.send_data(Bytes::new(), true);
                 } else {
-                    self.send.send_reset(Reason::CANCEL);
+                    stream.send.send_reset(Reason::CANCEL);
                 }
                 return Poll::Ready(());
             }
@@ -128,159 +132,32 @@ impl Tunnel {
         self.poll_end(cx)
     }
 
-    /// Ready when the session is over: with an error if its client is gone.
-    fn poll_session<A: App>(
-        &mut self,
-        service: &Service<A>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Lost>> {
-        loop {
-            if self.session.is_open() && service.phase() >= DrainPhase::Draining {
-                self.session.drain(Instant::now());
-            }
-            if self.write.len() < HIGH_WATER {
-                self.session.take(&mut self.write, Instant::now);
-            }
-            let was_full = self.write.len() >= HIGH_WATER;
-            match self.poll_send(cx) {
-                // What has been held back above can go on.
-                Poll::Ready(Ok(())) if was_full => continue,
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-                Poll::Ready(Err(Lost)) => return Poll::Ready(Err(Lost)),
-            }
-            if self.session.end().is_some() {
-                return Poll::Ready(Ok(()));
-            }
-            match self.poll_read(service, cx) {
-                Read::Some => continue,
-                Read::Nothing => {}
-                Read::Lost => return Poll::Ready(Err(Lost)),
-            }
-            if self.send.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Lost));
-            }
-            self.deadline.set(self.session.deadline());
-            if self.deadline.poll(cx).is_pending() {
-                self.rest();
-                return Poll::Pending;
-            }
-            self.session.on_deadline(&mut self.write, Instant::now());
-        }
-    }
-
-    /// Sends as much as the client has room for; pending if it has not for all.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        while self.write.len() > 0 {
-            if self.send.capacity() == 0 {
-                // Tells of more room only once: what there is already is asked for above.
-                self.send.reserve_capacity(self.write.len().min(SEND_BUFFER));
-                if let Poll::Ready(Some(Err(_)) | None) = self.send.poll_capacity(cx) {
-                    return Poll::Ready(Err(Lost));
-                }
-            }
-            let room = self.send.capacity();
-            if room == 0 {
-                return Poll::Pending;
-            }
-            let Some(piece) = self.write.pop(room) else { break };
-            if self.send.send_data(piece, false).is_err() {
-                return Poll::Ready(Err(Lost));
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Has the session take what there is, or takes in what has come.
-    fn poll_read<A: App>(&mut self, service: &Service<A>, cx: &mut Context<'_>) -> Read {
-        // Answers to a client that does not read them are not piled up.
-        let is_taking = self.write.len() < HIGH_WATER && self.session.wants_input();
-        if is_taking && !self.read.is_empty() {
-            let mut buffer = mem::take(&mut self.read);
-            let used = self.feed(&mut buffer, service);
-            buffer.advance(used);
-            self.read = buffer;
-            if used > 0 {
-                return Read::Some;
-            }
-        }
-        if self.inbound == Inbound::Ended {
-            // What came before the end comes before it here, too.
-            let has_more = !is_taking && !self.read.is_empty();
-            return if has_more { Read::Nothing } else { Read::Lost };
-        }
-        // Also where the session takes nothing: many small frames would cost the stack more than
-        // they are long. The client's window is what bounds it.
-        match self.content.poll_data(cx) {
-            Poll::Pending => Read::Nothing,
-            Poll::Ready(Some(Err(_))) => Read::Lost,
-            Poll::Ready(None) => {
-                self.inbound = Inbound::Ended;
-                Read::Some
-            }
-            Poll::Ready(Some(Ok(data))) => {
-                if !is_taking || !self.read.is_empty() {
-                    self.read.extend_from_slice(&data);
-                } else if data.len() <= ON_STACK {
-                    let mut space = [0; ON_STACK];
-                    if let Some(bytes) = space.get_mut(..data.len()) {
-                        bytes.copy_from_slice(&data);
-                        let used = self.feed(bytes, service);
-                        self.read.extend_from_slice(bytes.get(used..).unwrap_or_default());
-                    }
-                } else {
-                    let mut buffer = BytesMut::from(data);
-                    let used = self.feed(&mut buffer, service);
-                    buffer.advance(used);
-                    self.read = buffer;
-                }
-                Read::Some
-            }
-        }
-    }
-
-    fn feed<A: App>(&mut self, bytes: &mut [u8], service: &Service<A>) -> usize {
-        let on_message = |kind, data: &[u8]| service.message_received(kind, data);
-        let used = self.session.feed(bytes, &mut self.write, Instant::now, on_message);
-        // It cannot be more than has come.
-        let _ = self.content.flow_control().release_capacity(used);
-        used
-    }
-
-    /// The tunnel waits: gives back what it does not need for that.
-    fn rest(&mut self) {
-        if self.read.is_empty() && self.read.capacity() > 0 {
-            self.read = BytesMut::new();
-        }
-        self.write.shrink();
-    }
-
     /// Sends what is left and the end of the stream, and waits for the client's for a moment:
     /// dropping its side earlier would tell it that it had been reset.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { stream, deadline, .. } = self;
         if self.step == Step::Writing {
-            match self.poll_send(cx) {
+            match stream.poll_send(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(Lost)) => return Poll::Ready(()),
+                Poll::Ready(Err(Gone)) => return Poll::Ready(()),
                 Poll::Pending => {
-                    ready!(self.deadline.poll(cx));
-                    self.send.send_reset(Reason::CANCEL);
+                    ready!(deadline.poll(cx));
+                    stream.send.send_reset(Reason::CANCEL);
                     return Poll::Ready(());
                 }
             }
-            if self.send.send_data(Bytes::new(), true).is_err() {
+            if stream.send.send_data(Bytes::new(), true).is_err() {
                 return Poll::Ready(());
             }
             self.step = Step::Lingering;
-            self.read = BytesMut::new();
-            self.deadline.set(Instant::now().checked_add(LINGER_TIMEOUT));
+            stream.read = BytesMut::new();
+            deadline.set(Instant::now().checked_add(LINGER_TIMEOUT));
         }
-        while self.inbound == Inbound::Open {
-            match self.content.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => {
-                    let _ = self.content.flow_control().release_capacity(data.len());
-                }
-                Poll::Ready(Some(Err(_)) | None) => self.inbound = Inbound::Ended,
-                Poll::Pending => return self.deadline.poll(cx),
+        while stream.inbound == Inbound::Open {
+            match stream.content.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => stream.release(data.len()),
+                Poll::Ready(Some(Err(_)) | None) => stream.inbound = Inbound::Ended,
+                Poll::Pending => return deadline.poll(cx),
             }
         }
         Poll::Ready(())
@@ -289,13 +166,115 @@ impl Tunnel {
     /// The shutdown's deadline has passed: the client is told as far as it listens.
     pub(super) fn cut(&mut self) {
         if self.step == Step::Open {
-            self.session.cut(&mut self.write);
+            self.session.cut(&mut self.stream.write);
             let mut nobody = Context::from_waker(Waker::noop());
-            if matches!(self.poll_send(&mut nobody), Poll::Ready(Ok(()))) {
-                let _ = self.send.send_data(Bytes::new(), true);
+            if matches!(self.stream.poll_send(&mut nobody), Poll::Ready(Ok(()))) {
+                let _ = self.stream.send.send_data(Bytes::new(), true);
             }
             self.step = Step::Lingering;
         }
+    }
+}
+
+impl Stream {
+    /// Sends as much as the client has room for; pending if it has not for all.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        while self.write.len() > 0 {
+            if self.send.capacity() == 0 {
+                // Tells of more room only once: what there is already is asked for above.
+                self.send.reserve_capacity(self.write.len().min(SEND_BUFFER));
+                if let Poll::Ready(Some(Err(_)) | None) = self.send.poll_capacity(cx) {
+                    return Poll::Ready(Err(Gone));
+                }
+            }
+            let room = self.send.capacity();
+            if room == 0 {
+                return Poll::Pending;
+            }
+            let Some(piece) = self.write.pop(room) else { break };
+            if self.send.send_data(piece, false).is_err() {
+                return Poll::Ready(Err(Gone));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the client has reset the stream, where nothing else is to be done.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Read {
+        if self.send.poll_reset(cx).is_ready() { Read::Lost } else { Read::Nothing }
+    }
+
+    /// Opens the client's window again.
+    fn release(&mut self, bytes: usize) {
+        // It cannot be more than has come.
+        let _ = self.content.flow_control().release_capacity(bytes);
+    }
+
+    /// Takes in a piece of content.
+    fn take<A: App>(&mut self, data: Bytes, mut intake: Intake<'_, A>) -> Read {
+        if !intake.is_taking() || !self.read.is_empty() {
+            self.read.extend_from_slice(&data);
+            return Read::Some;
+        }
+        let used;
+        if data.len() <= ON_STACK {
+            let mut space = [0; ON_STACK];
+            let bytes = space.get_mut(..data.len()).unwrap_or_default();
+            bytes.copy_from_slice(&data);
+            used = intake.feed(bytes, &mut self.write);
+            self.read.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        } else {
+            let mut buffer = BytesMut::from(data);
+            used = intake.feed(&mut buffer, &mut self.write);
+            buffer.advance(used);
+            self.read = buffer;
+        }
+        self.release(used);
+        intake.end()
+    }
+}
+
+impl<A: App> Carrier<A> for Stream {
+    // Frames of content are smaller than what a connection reads at once, and the connection bounds them.
+    const BURST: usize = 32;
+
+    fn out(&mut self) -> &mut WriteQueue {
+        &mut self.write
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.poll_send(cx)
+    }
+
+    fn poll_read(&mut self, mut intake: Intake<'_, A>, cx: &mut Context<'_>) -> Read {
+        let used = intake.feed_kept(&mut self.read, &mut self.write);
+        if used > 0 {
+            self.release(used);
+            return intake.end();
+        }
+        if self.inbound == Inbound::Ended {
+            // What came before the end comes before it here, too.
+            let has_more = !intake.is_taking() && !self.read.is_empty();
+            return if has_more { self.poll_reset(cx) } else { Read::Lost };
+        }
+        // Also where the session takes nothing: many small frames would cost the stack more than
+        // they are long. The client's window is what bounds it.
+        match self.content.poll_data(cx) {
+            Poll::Pending => self.poll_reset(cx),
+            Poll::Ready(Some(Err(_))) => Read::Lost,
+            Poll::Ready(None) => {
+                self.inbound = Inbound::Ended;
+                Read::Some
+            }
+            Poll::Ready(Some(Ok(data))) => self.take(data, intake),
+        }
+    }
+
+    fn rest(&mut self) {
+        if self.read.is_empty() && self.read.capacity() > 0 {
+            self.read = BytesMut::new();
+        }
+        self.write.shrink();
     }
 }
 

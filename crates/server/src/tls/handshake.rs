@@ -20,11 +20,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::info::TlsInfo;
 use super::{Choice, Tls};
+use crate::connections::Entry;
 use crate::http1::ConnectionTask;
 use crate::http2::Http2Connection;
 use crate::metered::Metered;
 use crate::opening::{read_some, until_cut};
-use crate::service::{App, ConnectionInfo, Entry};
+use crate::service::{App, ConnectionInfo};
 use crate::transport::Transport;
 
 /// What is read at once; rustls takes no more of a handshake at a time.

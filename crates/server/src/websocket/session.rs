@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::WebSocketOptions;
 use super::shared::{Content, Kept, Taken, WebSocket};
-use super::turnstile::{self, Inflation, Pass, Turnstile};
+use super::turnstile::Inflation;
 use crate::http1::write_queue::WriteQueue;
 
 /// How long the client's close frame is awaited, as in uvicorn.
@@ -49,7 +49,7 @@ pub(crate) struct Session {
     grace: Duration,
     log: Log,
     is_laden: bool,
-    inflation: Inflation,
+    pub(super) inflation: Inflation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,32 +153,10 @@ impl Session {
 
     /// Takes what has come from the client; what is to be answered at once goes to `out`. Returns
     /// how many bytes are used up; the rest has to come again with more behind it, once there is
-    /// room, or in the next turn ([`Self::end_turn`]). `on_message` is called for every message, and
-    /// may keep it.
-    pub(crate) fn feed_in_turns(
+    /// room, or in the next turn ([`Self::take_is_laden`]). `on_message` is called for every message,
+    /// and may keep it.
+    pub(super) fn feed(
         &mut self,
-        bytes: &mut [u8],
-        out: &mut WriteQueue,
-        now: impl Fn() -> Instant,
-        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
-    ) -> usize {
-        self.feed_up_to(INFLATED_IN_A_ROW, bytes, out, now, on_message)
-    }
-
-    /// The same in one go, for a carrier that hands over a little at a time.
-    pub(crate) fn feed(
-        &mut self,
-        bytes: &mut [u8],
-        out: &mut WriteQueue,
-        now: impl Fn() -> Instant,
-        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
-    ) -> usize {
-        self.feed_up_to(usize::MAX, bytes, out, now, on_message)
-    }
-
-    fn feed_up_to(
-        &mut self,
-        most: usize,
         bytes: &mut [u8],
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
@@ -196,7 +174,7 @@ impl Session {
                     if let Some(event) = decoded.event {
                         self.on_event(event, out, &now, &on_message);
                     }
-                    if self.decoder.inflated().wrapping_sub(inflated) >= most {
+                    if self.decoder.inflated().wrapping_sub(inflated) >= INFLATED_IN_A_ROW {
                         self.is_laden = true;
                         break;
                     }
@@ -210,21 +188,9 @@ impl Session {
         used
     }
 
-    /// Begins to take input; what this gives is to be kept until [`Self::end_turn`], or dropped.
-    pub(crate) fn begin_turn(
-        &mut self,
-        turnstile: &Turnstile,
-    ) -> Result<Option<Pass>, turnstile::Taken> {
-        self.inflation.begin(turnstile)
-    }
-
     /// Whether decompressing has taken so long that it is somebody else's turn.
-    pub(crate) fn end_turn(&mut self, pass: Option<Pass>, turnstile: &Turnstile) -> bool {
-        let is_laden = std::mem::take(&mut self.is_laden);
-        if is_laden {
-            self.inflation.go_on(pass, turnstile);
-        }
-        is_laden
+    pub(super) fn take_is_laden(&mut self) -> bool {
+        std::mem::take(&mut self.is_laden)
     }
 
     fn on_event(

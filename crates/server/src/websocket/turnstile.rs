@@ -15,7 +15,7 @@ pub(crate) struct Turnstile(Arc<AtomicBool>);
 
 /// Being the one; ends when dropped.
 #[derive(Debug)]
-pub(crate) struct Pass(Turnstile);
+pub(super) struct Pass(Turnstile);
 
 /// Where one WebSocket stands.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) enum Inflation {
 
 /// It is somebody else's turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Taken;
+pub(super) struct Taken;
 
 impl Turnstile {
     fn enter(&self) -> Option<Pass> {
@@ -60,6 +60,13 @@ impl Inflation {
         }
     }
 
+    /// Cannot go on for now: whoever waits for its own turn does not wait for that.
+    pub(super) fn step_aside(&mut self) {
+        if let Self::Large(pass) = self {
+            *pass = None;
+        }
+    }
+
     /// Ends a turn after which there is more to do.
     pub(super) fn go_on(&mut self, pass: Option<Pass>, turnstile: &Turnstile) {
         *self = Self::Large(pass.or_else(|| turnstile.enter()));
@@ -87,6 +94,19 @@ mod tests {
         drop(first.begin(&turnstile).expect("it is its turn"));
         assert!(second.begin(&turnstile).expect("now").is_some());
         assert!(first.begin(&turnstile).expect("it has nothing large").is_none());
+    }
+
+    #[test]
+    fn who_cannot_go_on_lets_the_next_one() {
+        let turnstile = Turnstile::default();
+        let (mut first, mut second) = (Inflation::default(), Inflation::default());
+        first.go_on(None, &turnstile);
+        second.go_on(None, &turnstile);
+        first.step_aside();
+        let pass = second.begin(&turnstile).expect("it is free");
+        assert!(pass.is_some() && first.begin(&turnstile).is_err(), "and the first one waits");
+        drop(pass);
+        assert!(first.begin(&turnstile).expect("it is free").is_some());
     }
 
     #[test]

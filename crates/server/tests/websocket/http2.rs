@@ -10,13 +10,16 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
 use rsgi_protocol::http::cycle::More;
 use rsgi_protocol::http::response::ResponseHead;
+use rsgi_protocol::websocket::Kind;
 use rsgi_protocol::websocket::handshake::Acceptance;
 use rsgi_server::{DrainPhase, Flow, MessageReceived, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{CLOSE, Call, Client, PING, PONG, Stage, TEXT, frame};
+use crate::support::{
+    CLOSE, Call, Client, DEFLATE, PING, PONG, Stage, TEXT, Turns, frame, large_when_decompressed,
+};
 
 /// Time is paused; no deadline of the server's is longer.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -428,4 +431,30 @@ async fn streams_that_are_reset_make_no_room_for_more_applications() {
     let (_send, content, call) = peer.open(&mut stage).await;
     drop((content, call, calls, peer));
     stage.settle(&[101; 129]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_becomes_large_holds_nobody_up() {
+    const SIZE: usize = 16 << 20;
+    let mut stage = Stage::with(|options| options.max_size = SIZE);
+    let mut peer = Peer::new(&stage).await;
+    let (response, mut send) = peer.send(handshake(&[DEFLATE])).await;
+    let call = stage.call().await;
+    call.accept().await;
+    let content = answer(response).await.into_body();
+    // It fits into the client's window.
+    let message = Bytes::from(large_when_decompressed(SIZE));
+    let room = room(&mut send, message.len()).await.expect("the stream is open");
+    assert!(room >= message.len(), "{room}");
+    let turns = Turns::new();
+    send.send_data(message, false).expect("the stream is open");
+    let MessageReceived::Message(Kind::Binary, data) = call.receive().await else {
+        panic!("no message");
+    };
+    let turns = turns.end();
+    // A stream has up to three of its own before its connection gives way.
+    assert!(turns >= 20, "{turns} turns");
+    assert_eq!(data.len(), SIZE);
+    drop((call, peer, send, content));
+    stage.settle(&[101]).await;
 }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use rsgi_protocol::websocket::Kind;
 use rsgi_server::{Flow, HIGH_WATER, MessageReceived, Outgoing, SendError};
 
-use crate::support::{BINARY, PING, PONG, Stage, TEXT, frame};
+use crate::support::{
+    BINARY, DEFLATE, HANDSHAKE, PING, PONG, Stage, TEXT, Turns, frame, large_when_decompressed,
+};
 
 #[tokio::test(start_paused = true)]
 async fn an_application_that_does_not_receive_stops_the_reading() {
@@ -159,6 +161,29 @@ async fn messages_of_every_length_arrive_whole_one_after_the_other() {
         };
         tokio::join!(sending, receiving);
     }
+    drop((client, call));
+    stage.settle(&[101]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_becomes_large_holds_nobody_up() {
+    const SIZE: usize = 16 << 20;
+    let mut stage = Stage::with(|options| options.max_size = SIZE);
+    let mut client = stage.connect();
+    let (name, value) = DEFLATE;
+    client.send(HANDSHAKE.trim_end().to_owned() + &format!("\r\n{name}: {value}\r\n\r\n")).await;
+    let call = stage.call().await;
+    call.accept().await;
+    assert!(client.head().await.contains("permessage-deflate"));
+    let message = large_when_decompressed(SIZE);
+    let turns = Turns::new();
+    client.send(message).await;
+    let MessageReceived::Message(Kind::Binary, data) = call.receive().await else {
+        panic!("no message");
+    };
+    let turns = turns.end();
+    assert!(turns >= 20, "{turns} turns");
+    assert_eq!(data.len(), SIZE);
     drop((client, call));
     stage.settle(&[101]).await;
 }

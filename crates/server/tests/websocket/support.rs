@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rsgi_protocol::http::head::HeadLimits;
+use rsgi_protocol::http::head::{Field, HeadLimits};
+use rsgi_protocol::websocket::deflate::{Agreement, Compressor};
 use rsgi_protocol::websocket::handshake::Acceptance;
 use rsgi_protocol::websocket::{Close, Kind};
 use rsgi_server::{
@@ -16,6 +17,7 @@ use rsgi_server::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, timeout};
 
 /// So that a test fails where it would wait for ever; time is paused.
@@ -325,6 +327,43 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
     frame
+}
+
+/// What a client offers that compresses.
+pub(crate) const DEFLATE: (&str, &str) = ("sec-websocket-extensions", "permessage-deflate");
+
+/// A binary message that is `length` bytes long once it is decompressed, and a thousandth of that before.
+pub(crate) fn large_when_decompressed(length: usize) -> Vec<u8> {
+    let field = Field { name: DEFLATE.0, value: DEFLATE.1.as_bytes() };
+    let agreement = Agreement::negotiate(&[field]).expect("an offer that suits");
+    let compressed = Compressor::new(agreement).compress(&vec![0; length]);
+    frame(BINARY | 0x40, &compressed.expect("zeros compress well"))
+}
+
+/// Counts the turns of a task that always has something to do: everybody else's.
+pub(crate) struct Turns {
+    count: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        let count = Arc::<AtomicU32>::default();
+        let counter = Arc::clone(&count);
+        let task = tokio::spawn(async move {
+            loop {
+                counter.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        });
+        Self { count, task }
+    }
+
+    /// How many there have been.
+    pub(crate) fn end(self) -> u32 {
+        self.task.abort();
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 impl Client {

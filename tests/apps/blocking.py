@@ -33,6 +33,13 @@ async def sleep(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, b"slept")
 
 
+@app.at("/work")
+async def work(scope: Scope, receive: Receive, send: Send) -> None:
+    """Take a millisecond of the loop, as a small computation does."""
+    time.sleep(0.001)  # noqa: ASYNC251 (that is the point)
+    await answer(send, b"worked")
+
+
 @app.at("/sleep-later")
 async def sleep_later(scope: Scope, receive: Receive, send: Send) -> None:
     """Block in a task's later step, which asyncio runs."""

@@ -34,6 +34,8 @@ use crate::transport::Transport;
 /// How long a connection is left to another worker; a worker that has been running for this long
 /// without a pause does not count as awake.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How many connections are accepted in a row while more of them keep coming than one at a time.
+const BURST: u32 = 32;
 /// How much of what is written to a connection the kernel keeps before it sends it: some hundred Mbit/s
 /// for a loop that comes back after a few milliseconds. Left to itself it takes megabytes from an
 /// application whose client does not read.
@@ -122,6 +124,10 @@ where
             () = sleep(LOOK_AGAIN), if left_alone => {}
         }
         left_alone = false;
+        // What a connection brings is work before the next one is: its worker may be busy with it.
+        // Where that leaves a queue, the next ones come in growing bursts: a crowd that connects at
+        // once is not let in one by one, with everybody's requests in between.
+        let (mut burst, mut taken) = (1, 0);
         loop {
             if service.is_full() {
                 if !listener.has_pending() {
@@ -156,8 +162,11 @@ where
                 }
                 Err(error) => check(error)?,
             }
-            // What a connection brings is work before the next one is: its worker may be busy with it.
-            tokio::task::yield_now().await;
+            taken += 1;
+            if taken >= burst {
+                tokio::task::yield_now().await;
+                (burst, taken) = ((burst * 2).min(BURST), 0);
+            }
         }
     }
 }

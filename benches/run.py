@@ -7,6 +7,7 @@ import argparse
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -152,11 +153,20 @@ class Run:
         try:
             action()
         except Exception as problem:
-            self._fail(f"{what}: {problem}")
+            self._fail(f"{what}: {_told(problem)}")
 
     def _fail(self, what: str) -> None:
         self.results.failures.append(what)
         print(f"NOT MEASURED  {what}", flush=True)
+
+
+def _told(problem: Exception) -> str:
+    """Return what went wrong without a command's paths, which are this machine's."""
+    if isinstance(problem, subprocess.TimeoutExpired):
+        return f"the load generator had not ended after {problem.timeout:g} s"
+    if isinstance(problem, subprocess.CalledProcessError):
+        return f"the load generator ended with {problem.returncode}"
+    return str(problem)
 
 
 def takes_part(server: Server, scenario: Scenario) -> bool:

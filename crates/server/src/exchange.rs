@@ -4,7 +4,8 @@
 //! The two sides never call each other: the connection puts body data in and takes the response
 //! out, the application does the reverse, and each leaves a [`Waker`] where it has to wait. Both
 //! directions are bounded, so that a side that does not keep up holds the other one back. The same
-//! type serves every HTTP version.
+//! type serves every HTTP version. Longer than other files because both sides are behind one lock, and
+//! what one does is to be read beside what the other expects.
 //!
 //! The application may sit on other threads than the connection (an executor, a garbage collector),
 //! so the state is behind a mutex; nothing is called while it is held.

@@ -12,7 +12,8 @@
 //!
 //! `protocol` owns the grammar and the rules; this module owns the socket, the buffers and the
 //! deadlines. It is the hot path of the whole server: an answered request costs one read, one
-//! write, no allocation beyond its [`Exchange`] and no timer operation (see [`Deadline`]).
+//! write, no allocation beyond its [`Exchange`] and no timer operation (see [`Deadline`]). Longer than
+//! other files because it is one machine: what has parts of its own is in the modules below.
 
 mod active;
 mod closing;

@@ -276,16 +276,16 @@ def _set_time(record: logging.LogRecord, created: float) -> None:
     record.msecs = int((created - int(created)) * 1000) + 0.0
 
 
-def passable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings in a form that other processes can be given.
+def require_passable(settings: Mapping[str, Any]) -> None:
+    """Check that other processes can be given the settings.
 
     Raises `TypeError` for a configuration of `logging` that is made of objects.
     """
     config = settings.get("log_config")
     if config is None or isinstance(config, str | os.PathLike):
-        return settings
+        return
     try:
-        return {**settings, "log_config": json.dumps(config)}
+        json.dumps(config)
     except TypeError as error:
         raise TypeError(
             f"several workers need a log_config of plain values, or a file: {error}"

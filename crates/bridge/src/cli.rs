@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use rsgi_config::{
     Config, LoadError, Loaded, LogConfig, LogFile, LogOptions, ReloadOptions, Surroundings, load,
     process_environment,
@@ -18,8 +17,9 @@ use rsgi_supervisor::{
     SupervisorOptions, WorkerCommand, activated, bind_all, exit, run,
 };
 
+use crate::keywords::Keywords;
 use crate::tls::{self, Keeper};
-use crate::{ask, keywords, logging, options as settings};
+use crate::{ask, logging, options as settings};
 
 /// With `--reload`: how long requests whose response has not begun may still take.
 const DEVELOPMENT_GRACE: Duration = Duration::from_secs(1);
@@ -50,22 +50,16 @@ pub(crate) fn main(
 #[pyfunction]
 pub(crate) fn supervise_keywords(
     py: Python<'_>,
-    settings: &Bound<'_, PyDict>,
+    keywords: &Keywords,
     command: Vec<OsString>,
-) -> PyResult<u8> {
-    let loaded = keywords::load(settings)?;
+) -> u8 {
+    let loaded = keywords.loaded.clone();
     let read = {
         // Keywords are a program's, and stay what they were.
         let loaded = Loaded { notices: Vec::new(), ..loaded.clone() };
         move || Ok(loaded.clone())
     };
-    Ok(py.detach(|| supervise(loaded, command, read)))
-}
-
-/// Raise what `supervise_keywords` and `Worker.alone` would raise for these settings.
-#[pyfunction]
-pub(crate) fn check_keywords(settings: &Bound<'_, PyDict>) -> PyResult<()> {
-    keywords::load(settings).map(drop)
+    py.detach(|| supervise(loaded, command, read))
 }
 
 /// Prints why no configuration came out.

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use rsgi_config::{Config, LogConfig, LogOptions};
 use rsgi_protocol::lifespan::LifespanMode;
 use rsgi_server::tls::{Tls, TlsError};
@@ -23,6 +22,7 @@ use rsgi_supervisor::{
 use self::control::{Control, Stop};
 use self::life::{Hooks, Run, Times, call_back};
 use crate::app::{Home, PyApp};
+use crate::keywords::Keywords;
 use crate::lifespan::LifespanRun;
 use crate::logging::{LogQueue, Queue};
 use crate::options;
@@ -76,8 +76,8 @@ impl Worker {
 
     /// A worker with these settings, for a program that serves by itself and calls `bind()` next.
     #[staticmethod]
-    fn alone(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let mut loaded = keywords::load(settings)?;
+    fn alone(py: Python<'_>, keywords: &Keywords) -> PyResult<Self> {
+        let mut loaded = keywords.loaded.clone();
         logging::make_absolute(&mut loaded.config.log)?;
         logging::install(&loaded.config.log, None)?;
         for notice in &loaded.notices {
@@ -94,7 +94,7 @@ impl Worker {
         }
         let tls =
             tls_alone(&loaded.config).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        keywords::set_environment(settings.py(), &loaded.launch.environment)?;
+        keywords::set_environment(py, &loaded.launch.environment)?;
         let bind = &loaded.config.bind;
         if let Some(address) = &bind.admin {
             log::warn!("admin_bind={address} has no effect: there is no supervisor to serve it");
@@ -106,7 +106,7 @@ impl Worker {
             queue: OnceLock::new(),
             place: Mutex::new(Some(Place { listeners: Vec::new(), scoreboard, slot: 0 })),
             control: Control::new(None, 0),
-            dumps: DumpRequests::listen_if_free(settings.py())?,
+            dumps: DumpRequests::listen_if_free(py)?,
             beside: Mutex::default(),
             stand_in: None,
             failure: OnceLock::new(),

@@ -171,11 +171,14 @@ class Server:
                 return
             if self._should_exit:
                 worker.stop()
-            ended = event_loop.create_future()
             worker.announce()
-            worker.serve(
-                event_loop, application, self._on_ready, partial(_settle_soon, ended, worker)
+            own: asyncio.Future[None] = event_loop.create_future()
+            bridged = worker.serve(
+                event_loop, application, self._on_ready, partial(_settle_soon, own)
             )
+            ended = own if bridged is None else bridged
+            # Before anybody who waits for it hears of it.
+            ended.add_done_callback(lambda _ended: worker.join())
             try:
                 await self._until(ended)
             finally:
@@ -321,14 +324,12 @@ async def serve(app: str | Callable[..., Any], **settings: Any) -> None:
         raise RuntimeError(server._why_not_started())
 
 
-def _settle_soon(ended: asyncio.Future[None], worker: Worker) -> None:
-    # Also on rsgi's loop: the end comes from within `select()`, and a loop does not look behind its
-    # own back.
+def _settle_soon(ended: asyncio.Future[None]) -> None:
+    # The end comes from within `select()`, and a loop does not look behind its own back.
     with suppress(RuntimeError):  # the loop is closed, and nobody waits
-        ended.get_loop().call_soon_threadsafe(_settle, ended, worker)
+        ended.get_loop().call_soon_threadsafe(_settle, ended)
 
 
-def _settle(ended: asyncio.Future[None], worker: Worker) -> None:
-    worker.join()
+def _settle(ended: asyncio.Future[None]) -> None:
     if not ended.done():
         ended.set_result(None)

@@ -474,6 +474,18 @@ ROWS = [
         {"access": False, "startup": False, "colours": []},
     ),
     Row(
+        "log_level error",
+        _given(log_level="error"),
+        probes.failure,
+        {"status": 500, "logged": True},
+    ),
+    Row(
+        "log_level critical",
+        _given(log_level="critical"),
+        probes.failure,
+        {"status": 500, "logged": False},
+    ),
+    Row(
         "log_config, a dict",
         _given(log_config=_to_file("dict.log")),
         probes.lines_of("dict.log"),

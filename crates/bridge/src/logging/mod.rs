@@ -156,7 +156,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn filter(level: LogLevel) -> LevelFilter {
     match level {
-        LogLevel::Critical | LogLevel::Error => LevelFilter::Error,
+        // As with Python's levels: an error is less than that, and nothing here is more.
+        LogLevel::Critical => LevelFilter::Off,
+        LogLevel::Error => LevelFilter::Error,
         LogLevel::Warning => LevelFilter::Warn,
         LogLevel::Info => LevelFilter::Info,
         LogLevel::Debug => LevelFilter::Debug,

@@ -277,14 +277,17 @@ impl Worker {
 
     /// Serve `application` on `event_loop`: on rsgi's, which has to run or to be run next, or beside
     /// any other, which has to be the running one. `on_ready` is called once connections are accepted,
-    /// and `on_end` when all is over, both from another thread if the loop is another one.
+    /// from another thread if the loop is another one.
+    ///
+    /// On rsgi's loop `on_end` is called when all is over. Beside another one a future is returned
+    /// instead, of that loop's, which must not be cancelled.
     fn serve(
         &self,
         event_loop: &Bound<'_, PyAny>,
         application: &Bound<'_, PyAny>,
         on_ready: Bound<'_, PyAny>,
         on_end: Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<Py<PyAny>>> {
         let py = event_loop.py();
         let home = Home::of(event_loop)?;
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -363,14 +366,14 @@ impl Worker {
             queue,
             config: self.config.clone(),
         };
-        let on_end = on_end.unbind();
         if let Some(other) = other {
             let life = async move { run.to_end(listeners).await };
-            let beside = Beside::start(other, life, Arc::new(hooks), move || call_back(&on_end))?;
+            let (beside, ended) = Beside::start(py, other, life, Arc::new(hooks))?;
             *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some(beside);
-            return Ok(());
+            return Ok(Some(ended));
         }
-        let LoopHandle::Own(reactor) = handle else { return Ok(()) };
+        let LoopHandle::Own(reactor) = handle else { return Ok(None) };
+        let on_end = on_end.unbind();
         let handle = reactor.handle();
         let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
         reactor.set_hooks(Arc::new(hooks));
@@ -378,10 +381,11 @@ impl Worker {
             run.to_end(listeners).await;
             call_back(&on_end);
         }));
-        Ok(())
+        Ok(None)
     }
 
-    /// Wait for the thread beside another event loop, which has called `on_end`. Called by the loop.
+    /// Wait for the thread beside another event loop, once what `serve()` returned is done. Called by
+    /// the loop.
     fn join(&self, py: Python<'_>) {
         let beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(beside) = beside {

@@ -295,7 +295,7 @@ class Server:
             return []
 
     def _lines(self) -> str:
-        """Return both logs: with a configuration of Python's `logging`, either may have any line."""
+        """Return both logs: Python's `logging` may write any line to either."""
         return self.stderr() + self.stdout()
 
     def _announced(self) -> bool:

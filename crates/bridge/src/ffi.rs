@@ -8,7 +8,8 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use pyo3::{Bound, ffi};
+use pyo3::ffi;
+use pyo3::prelude::*;
 use rustix::thread::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -44,6 +45,17 @@ pub(crate) fn signal_thread(id: Pid, number: i32) -> io::Result<()> {
 pub(crate) fn reference_count<T>(object: &Bound<'_, T>) -> isize {
     // SAFETY: a `Bound` points to an object that lives, and its thread is attached.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// The address of the function in C that this object calls, if that is all it does.
+pub(crate) fn native_function(object: &Bound<'_, PyAny>) -> Option<usize> {
+    if object.get_type_ptr() != &raw mut ffi::PyCFunction_Type {
+        return None;
+    }
+    // SAFETY: the object lives, its thread is attached, and its type has just been looked at. The address
+    // is not called.
+    let function = unsafe { ffi::PyCFunction_GetFunction(object.as_ptr()) };
+    function.map(|function| function as usize)
 }
 
 /// The interpreter's thread state while the loop's thread sleeps without it.

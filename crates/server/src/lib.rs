@@ -35,7 +35,7 @@ pub use access_log::{
     PatternPart, Records, TextStyle, access_file, access_stream,
 };
 pub use deadline::Deadline;
-pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, SendError};
+pub use exchange::{Exchange, Flow, HIGH_WATER, NOBODY, Outcome, Received, SendError};
 pub use file::{FileError, FileSource, OpenFile, send_file};
 pub use live::{LiveRequest, LiveRequests};
 pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escaped};

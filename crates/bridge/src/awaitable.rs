@@ -252,7 +252,7 @@ impl Awaitable {
         match self.step(py)? {
             Step::Wait(future) => Ok(future),
             Step::Pause => Ok(py.None()),
-            Step::Return(value) => Err(PyStopIteration::new_err((value,))),
+            Step::Return(value) => Err(stop_iteration(py, value)?),
         }
     }
 }
@@ -307,6 +307,12 @@ impl Awaitable {
     fn __clear__(&self) {
         self.close();
     }
+}
+
+/// By which an iterator returns a value. Made at once: one that is made when it is raised costs twice as much.
+fn stop_iteration(py: Python<'_>, value: Py<PyAny>) -> PyResult<PyErr> {
+    let error = py.get_type::<PyStopIteration>().call1((value,))?;
+    Ok(PyErr::from_value(error))
 }
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {

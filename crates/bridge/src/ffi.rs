@@ -1,5 +1,5 @@
 //! All unsafe code of this crate: file descriptors that Python hands over as numbers, giving up
-//! the interpreter while the loop sleeps, signals to a thread, and who holds an object.
+//! the interpreter while the loop sleeps, signals to a thread, who holds an object, and what asyncio itself does in C.
 
 #![expect(unsafe_code, reason = "the only module of this crate where it is allowed")]
 
@@ -56,6 +56,25 @@ pub(crate) fn native_function(object: &Bound<'_, PyAny>) -> Option<usize> {
     // is not called.
     let function = unsafe { ffi::PyCFunction_GetFunction(object.as_ptr()) };
     function.map(|function| function as usize)
+}
+
+/// What `contextvars.Context.run` does, without looking it up.
+pub(crate) fn run_in<'py>(
+    context: &Bound<'py, PyAny>,
+    function: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both live, and their thread is attached. Anything but a context that can be entered is an
+    // exception.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(context.py()));
+    }
+    let result = function.call1((argument,));
+    // SAFETY: as above; it has been entered by this thread.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(context.py()));
+    }
+    result
 }
 
 /// The interpreter's thread state while the loop's thread sleeps without it.

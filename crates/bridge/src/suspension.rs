@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyList};
 
-use crate::ffi::native_function;
+use crate::ffi::{native_function, run_in};
 use crate::other_loop::LoopHandle;
 use crate::reactor::Deferred;
 
@@ -134,9 +134,8 @@ impl Suspension {
     }
 
     fn go_on(&self, py: Python<'_>, wakeup: Wakeup) -> PyResult<()> {
-        let done = &Asyncio::get(py)?.done;
-        let run = intern!(py, "run");
-        wakeup.context.bind(py).call_method1(run, (&wakeup.function, done))?;
+        let done = Asyncio::get(py)?.done.bind(py);
+        run_in(wakeup.context.bind(py), wakeup.function.bind(py), done)?;
         let before = self.wakeup().replace(wakeup);
         drop(before);
         Ok(())
@@ -188,8 +187,8 @@ impl Wakeup {
 
     /// Takes it out of the future; `false` if another one is there.
     fn leave(&self, future: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let remove = intern!(future.py(), "remove_done_callback");
-        let removed = future.call_method1(remove, (&self.function,))?;
+        let py = future.py();
+        let removed = Asyncio::get(py)?.remove.bind(py).call1((future, &self.function))?;
         removed.is_truthy()
     }
 }
@@ -219,6 +218,8 @@ fn is_task_wakeup(function: &Bound<'_, PyAny>) -> PyResult<bool> {
 struct Asyncio {
     future: Py<PyAny>,
     task: Py<PyAny>,
+    /// `Future.remove_done_callback`.
+    remove: Py<PyAny>,
     /// A future with the result `None`.
     done: Py<PyAny>,
     is_forgetful: bool,
@@ -242,6 +243,7 @@ impl Asyncio {
         let done = future.call((), Some(&keywords))?;
         done.call_method1("set_result", (py.None(),))?;
         Ok(Self {
+            remove: future.getattr("remove_done_callback")?.unbind(),
             future: future.unbind(),
             task: asyncio.getattr("Task")?.unbind(),
             done: done.unbind(),

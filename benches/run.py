@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from harness import balance, idle, machine, plot, redis_server, report, results, throughput
-from harness.bars import judge
+from harness.bars import CLOSE, judge
 from harness.results import Results
 from harness.scenarios import SCENARIOS, Scenario
 from harness.servers import Cores, Server, participants
@@ -38,7 +39,12 @@ def parse() -> argparse.Namespace:
     add("--quick", action="store_true", help="about 5 minutes instead of 25, for a look")
     add("--only", action="append", metavar="SCENARIO", choices=names, help=", ".join(names))
     add("--servers", default=",".join(ALL_SERVERS), metavar="A,B", help="default: %(default)s")
-    add("--rounds", type=int, help="default: 3, with --quick 1")
+    add("--rounds", type=int, help="default: 2, with --quick 1")
+    add(
+        "--close-rounds",
+        type=int,
+        help="more of them for what a promise compares; default: 5, with --quick 0",
+    )
     add("--seconds", type=int, help="of one measurement; default: 3, with --quick 1")
     add("--server-core", type=int, default=0, metavar="CPU")
     add("--load-core", type=int, default=1, metavar="CPU")
@@ -58,19 +64,22 @@ class Run:
     """One run: what takes part, and what was found so far."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.rounds: int = options.rounds or (1 if options.quick else 3)
+        self.rounds: int = options.rounds or (1 if options.quick else 2)
+        self.close_rounds: int = options.close_rounds or (0 if options.quick else 5)
         self.seconds: int = options.seconds or (1 if options.quick else 3)
         self.quick: bool = options.quick
         self.cores = Cores(options.server_core, options.load_core)
         self.only: set[str] = set(options.only or [*(s.name for s in SCENARIOS), *EXTRA])
         self.servers = participants(options.servers.split(","), options.rsgi, options.hyper)
-        complete = not (options.quick or options.only or options.rounds or options.seconds)
+        usual = not (options.rounds or options.close_rounds or options.seconds)
+        complete = usual and not (options.quick or options.only)
         self.results = Results(
             machine=machine.describe(options.rsgi),
             versions={server.name: f"{server.title} {server.version}" for server in self.servers},
             settings={
                 "mode": "full" if complete and len(self.servers) == len(ALL_SERVERS) else "short",
-                "measurements": f"{self.rounds} rounds of {self.seconds} s after 1 s of warm-up",
+                "measurements": f"{self.rounds} rounds of {self.seconds} s after 1 s of warm-up, "
+                f"{self.close_rounds} more of what a promise compares",
             },
         )
 
@@ -79,8 +88,9 @@ class Run:
         with redis_server.running(self.cores.load) as address:
             extra = {"BENCH_REDIS_URL": address} if address else {}
             scenarios = [scenario for scenario in SCENARIOS if self._has(scenario, bool(address))]
-            for number in range(self.rounds):
-                for scenario in scenarios:
+            for number in range(self.rounds + self.close_rounds):
+                in_round = scenarios if number < self.rounds else narrowed(scenarios)
+                for scenario in in_round:
                     # Backwards every second round: what slows down slows nobody in particular.
                     for server in self.servers[:: -1 if number % 2 else 1]:
                         if takes_part(server, scenario):
@@ -116,7 +126,8 @@ class Run:
             ):
                 self.results.samples.append(sample)
                 print(
-                    f"{number + 1}/{self.rounds} {scenario.name:13} {sample.connections:5} "
+                    f"{number + 1}/{self.rounds + self.close_rounds} {scenario.name:13} "
+                    f"{sample.connections:5} "
                     f"{server.name:10}{sample.requests_per_second:10,.0f}/s "
                     f"{sample.cpu_us:10,.1f} us   "
                     f"p99 {sample.p99_us / 1000:9,.2f} ms {sample.tree_pss / 2**20:7.1f} MB"
@@ -171,8 +182,20 @@ def _told(problem: Exception) -> str:
 
 def takes_part(server: Server, scenario: Scenario) -> bool:
     """Return whether a server is measured in a scenario."""
+    if scenario.servers is not None:
+        return server.name in scenario.servers
     speaks = server.speaks_http2 or not scenario.streams
     return speaks and (server.runs_python or scenario.with_hyper)
+
+
+def narrowed(scenarios: list[Scenario]) -> list[Scenario]:
+    """Return only what a promise compares."""
+    return [
+        replace(scenario, servers=servers, connections=connections)
+        for scenario in scenarios
+        for servers, connections in [CLOSE.get(scenario.name, (frozenset(), ()))]
+        if servers
+    ]
 
 
 def prepare(options: argparse.Namespace) -> None:

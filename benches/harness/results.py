@@ -13,6 +13,8 @@ from harness.balance import Balance
 from harness.idle import Idle
 from harness.throughput import Sample
 
+Key = tuple[str, str, int]  # scenario, server, connections
+
 
 @dataclass(frozen=True)
 class Row:
@@ -45,9 +47,13 @@ class Results:
     idle: list[Idle] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def rows(self) -> dict[tuple[str, str, int], Row]:
-        """Return the medians by scenario, server and connections, in the order of measurement."""
-        groups: defaultdict[tuple[str, str, int], list[Sample]] = defaultdict(list)
+    def of(self, key: Key) -> list[Sample]:
+        """Return the samples of one row."""
+        return [s for s in self.samples if (s.scenario, s.server, s.connections) == key]
+
+    def rows(self) -> dict[Key, Row]:
+        """Return the medians, in the order of measurement."""
+        groups: defaultdict[Key, list[Sample]] = defaultdict(list)
         for sample in self.samples:
             groups[sample.scenario, sample.server, sample.connections].append(sample)
         return {key: _row(samples) for key, samples in groups.items()}

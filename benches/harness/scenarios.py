@@ -37,6 +37,7 @@ class Scenario:
     needs_redis: bool = False
     tls: bool = False
     fresh: bool = False  # a connection for each request
+    servers: frozenset[str] | None = None  # only these; None is all that can
 
 
 HELLO = b"Hello world!"

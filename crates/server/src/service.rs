@@ -17,6 +17,7 @@ use crate::access_log::{AccessLog, CLIENT_CLOSED_REQUEST, Ended, Entry as LogEnt
 use crate::admission::{Admission, Ticket, Verdict};
 use crate::connections::Connections;
 use crate::exchange::{Exchange, Outcome};
+use crate::http2::OwnFields;
 use crate::live::{LiveKey, LiveRequests};
 use crate::redirect::Redirect;
 use crate::rejection::RejectionLog;
@@ -265,6 +266,7 @@ pub struct Service<A> {
     live: Arc<LiveRequests>,
     pub(crate) connections: Connections,
     pub(crate) turnstile: Turnstile,
+    pub(crate) own_fields: OwnFields,
 }
 
 impl<A> fmt::Debug for Service<A> {
@@ -296,6 +298,7 @@ impl<A: App> Service<A> {
             live: Arc::default(),
             connections: Connections::new(),
             turnstile: Turnstile::default(),
+            own_fields: OwnFields::default(),
         })
     }
 

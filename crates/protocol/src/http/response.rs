@@ -61,6 +61,13 @@ pub struct ServerFields<'a> {
     pub extra: &'a [u8],
 }
 
+impl<'a> ServerFields<'a> {
+    /// Name and value of the two that an application may give itself.
+    pub fn date_and_server(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        [self.date, self.server].into_iter().flat_map(split_lines)
+    }
+}
+
 impl ResponseHead {
     /// A head without fields. `status` is a final one: 200 to 999.
     pub fn new(status: u16) -> Result<Self, FieldError> {
@@ -156,6 +163,11 @@ impl ResponseHead {
             (None, None) if version == Version::Http11 => ResponseFraming::Chunked,
             (None, None) => ResponseFraming::UntilClose,
         }
+    }
+
+    /// Whether the application says for itself what the server would add.
+    pub fn gives_date_or_server(&self) -> bool {
+        self.date == Given::ByApplication || self.server == Given::ByApplication
     }
 
     /// All fields but `content-length`, in order: the application's, with the server's around them.

@@ -11,6 +11,7 @@ mod queued;
 mod stream;
 mod tunnel;
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,6 +30,7 @@ use rsgi_protocol::websocket::handshake;
 use tokio::time::Instant;
 
 pub(crate) use self::agreed::Http2Connection;
+pub(crate) use self::answer::OwnFields;
 
 use self::answer::answer;
 use self::queued::Queued;
@@ -43,8 +45,11 @@ use crate::transport::{Progress, Rewound, Transport};
 
 /// Streams that a client may have open at one time.
 const STREAMS: u32 = 128;
-/// Requests that are taken in before other connections get their turn.
-const BURST: usize = 32;
+/// Requests that are taken in before other connections get their turn, as long as it takes no longer
+/// than that: applications that wait for nothing are answered with one write, and a slow one does
+/// not keep the others waiting.
+const BURST: usize = STREAMS as usize;
+const BURST_TIME: Duration = Duration::from_millis(2);
 /// Bytes that are read before other connections get their turn: frames that call no application
 /// (`PING`, `SETTINGS`, `RST_STREAM`) take about 10 ms for each megabyte.
 const READ_BURST: usize = 32 * 1024;
@@ -64,7 +69,9 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Http2Task<T: Transport, A: App> {
     stage: Stage<T>,
     streams: FuturesUnordered<StreamTask<A>>,
-    /// Requests that wait for their turn.
+    /// Requests that have been read and whose application has not been called: at most [`BURST`].
+    accepted: VecDeque<Accepted>,
+    /// Requests that wait for their turn at the application.
     queued: FuturesUnordered<Queued>,
     /// Applications that go on although their client has left the stream.
     abandoned: Vec<Abandoned>,
@@ -106,6 +113,31 @@ enum WaitsFor {
     Reader { written: u64 },
 }
 
+/// What is left of a connection's turn.
+#[derive(Debug)]
+struct Burst {
+    requests: usize,
+    /// From the first request on.
+    until: Option<Instant>,
+    is_over: bool,
+}
+
+impl Burst {
+    fn new() -> Self {
+        Self { requests: BURST, until: None, is_over: false }
+    }
+
+    /// Takes in another request, if there is time.
+    fn take(&mut self, now: Instant) -> bool {
+        let until = *self.until.get_or_insert(now + BURST_TIME);
+        self.is_over |= self.requests == 0 || now > until;
+        if !self.is_over {
+            self.requests -= 1;
+        }
+        !self.is_over
+    }
+}
+
 type Accepted = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 impl<T: Transport, A: App> Http2Task<T, A> {
@@ -132,6 +164,7 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         Self {
             stage: Stage::Handshake(Box::new(handshake)),
             streams: FuturesUnordered::new(),
+            accepted: VecDeque::new(),
             queued: FuturesUnordered::new(),
             abandoned: Vec::new(),
             service: Arc::clone(service),
@@ -164,21 +197,20 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         Poll::Ready(())
     }
 
-    /// Reads and writes what there is, and calls the application for at most `limit` requests.
-    /// Returns how many there were; `None` once the connection is over.
-    fn take_in(&mut self, limit: usize, cx: &mut Context<'_>) -> Option<usize> {
+    /// Reads and writes what there is, and calls the application for what it is, as long as the
+    /// burst lasts. Returns how many requests there were; `None` once the connection is over.
+    fn take_in(&mut self, burst: &mut Burst, cx: &mut Context<'_>) -> Option<usize> {
         let Stage::Open(connection) = &mut self.stage else {
             return None;
         };
-        if limit == 0 {
+        if burst.is_over {
             return connection.poll_closed(cx).is_pending().then_some(0);
         }
         // All of them first: the applications' first steps may take their time, and what they answer
         // leaves with as few writes as possible.
-        let mut accepted = Vec::new();
-        while accepted.len() < limit {
+        while self.accepted.len() < BURST {
             match connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok(stream))) => accepted.push(stream),
+                Poll::Ready(Some(Ok(stream))) => self.accepted.push_back(stream),
                 Poll::Ready(Some(Err(error))) => {
                     log::debug!("{}: the HTTP/2 connection ended: {error}", self.peer);
                     return None;
@@ -189,18 +221,24 @@ impl<T: Transport, A: App> Http2Task<T, A> {
         }
         if self.progress.is_closing() {
             // Nobody would get the answers.
-            accepted.clear();
+            self.accepted.clear();
         }
-        let count = accepted.len();
-        self.has_served |= count > 0;
-        for stream in accepted {
-            self.start(stream, Turn::default());
+        let mut started = 0;
+        while !self.accepted.is_empty() {
+            let now = Instant::now();
+            if !burst.take(now) {
+                break;
+            }
+            if let Some(accepted) = self.accepted.pop_front() {
+                self.start(accepted, Turn::default(), now);
+                started += 1;
+            }
         }
-        Some(count)
+        self.has_served |= started > 0;
+        Some(started)
     }
 
-    fn start(&mut self, mut accepted: Accepted, turn: Turn) {
-        let now = Instant::now();
+    fn start(&mut self, mut accepted: Accepted, turn: Turn, now: Instant) {
         if self.is_refusing(now) {
             // The client may send it again, elsewhere (RFC 9113, section 8.7).
             accepted.1.send_reset(Reason::REFUSED_STREAM);
@@ -418,20 +456,20 @@ impl<T: Transport, A: App> Future for Http2Task<T, A> {
             return Poll::Pending;
         }
         this.follow_shutdown();
-        let mut left = BURST;
+        let mut burst = Burst::new();
         loop {
-            let Some(started) = this.take_in(left, cx) else {
+            let was_over = burst.is_over;
+            let Some(started) = this.take_in(&mut burst, cx) else {
                 return Poll::Ready(());
             };
-            if left == 0 {
+            if was_over {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            left -= started;
-            let mut progressed = started > 0;
+            let mut progressed = started > 0 || burst.is_over;
             while let Poll::Ready(Some(waited)) = this.queued.poll_next_unpin(cx) {
                 if let Some((accepted, turn)) = waited {
-                    this.start(accepted, turn);
+                    this.start(accepted, turn, Instant::now());
                 }
                 progressed = true;
             }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Lost, SEND_BUFFER, SendState, Socket, StreamTask};
 use crate::exchange::{HIGH_WATER, Outcome, Output, OutputEnd};
-use crate::http2::answer::{answer, append};
+use crate::http2::answer::{answer, append, header_map};
 use crate::service::App;
 
 /// The end of a response is handed over whole if it is at most this long: the stack keeps what the
@@ -63,7 +63,7 @@ impl<A: App> StreamTask<A> {
         let whole = self.last.is_some().then_some(self.queued as u64);
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or_default();
-        append(response.headers_mut(), head.all_fields(fields));
+        *response.headers_mut() = header_map(&self.service, head, date);
         if let Some(entry) = &mut self.entry {
             self.service.access_log().respond(entry, head, fields);
         }

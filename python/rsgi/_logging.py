@@ -57,10 +57,48 @@ def configure(worker: Configured, given: Any = None) -> None:
 
     Raises `LoggingError`.
     """
-    if worker.logging is None:
-        return
+    if worker.logging is not None:
+        _configure(*worker.logging, given)
+
+
+def configure_supervisor(
+    form: str, text: str, queue: Queue, level: int, use_colors: bool | None
+) -> tuple[bool, str | None]:
+    """Configure Python's `logging` in the supervisor, and pass the queue's records to it.
+
+    Return whether that is done, and otherwise the module that is missing: a configuration may name
+    the application's code, which must not run there. What else is wrong with it the workers say.
+    """
+    path = list(sys.path)
+    try:
+        sys.path[:] = [directory for directory in path if directory not in ("", _here())]
+        _configure(form, text)
+    except LoggingError as error:
+        return False, _missing_module(error)
+    finally:
+        sys.path[:] = path
+    deliver(queue, level, use_colors, says_so=False)  # the workers do
+    return True, None
+
+
+def _here() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return None
+
+
+def _missing_module(error: BaseException) -> str | None:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ImportError):
+            return cause.name or str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _configure(form: str, text: str, given: Any = None) -> None:
     logging.addLevelName(TRACE, "TRACE")
-    form, text = worker.logging
     try:
         if given is not None:
             _apply(given)
@@ -182,7 +220,7 @@ def default_config(level: int = logging.INFO, use_colors: bool | None = None) ->
     }
 
 
-def deliver(queue: Queue, level: int, use_colors: bool | None) -> None:
+def deliver(queue: Queue, level: int, use_colors: bool | None, *, says_so: bool = True) -> None:
     """Pass the queue's records to `logging`, on a thread of their own, until it is closed."""
     ours = any(_is_configured(name) for name in ("rsgi", *OURS))
     uvicorns = not ours and any(_is_configured(name) for name in ("uvicorn", *UVICORNS))
@@ -196,7 +234,7 @@ def deliver(queue: Queue, level: int, use_colors: bool | None) -> None:
     delivery = _Delivery(queue, *loggers)
     thread = threading.Thread(target=delivery.run, name="rsgi-log", daemon=True)
     thread.start()
-    if uvicorns:
+    if uvicorns and says_so:
         delivery.notice("logging is configured for uvicorn.error and uvicorn.access: they are used")
 
 
@@ -276,16 +314,16 @@ def _set_time(record: logging.LogRecord, created: float) -> None:
     record.msecs = int((created - int(created)) * 1000) + 0.0
 
 
-def passable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings in a form that other processes can be given.
+def require_passable(settings: Mapping[str, Any]) -> None:
+    """Check that other processes can be given the settings.
 
     Raises `TypeError` for a configuration of `logging` that is made of objects.
     """
     config = settings.get("log_config")
     if config is None or isinstance(config, str | os.PathLike):
-        return settings
+        return
     try:
-        return {**settings, "log_config": json.dumps(config)}
+        json.dumps(config)
     except TypeError as error:
         raise TypeError(
             f"several workers need a log_config of plain values, or a file: {error}"

@@ -11,6 +11,7 @@ __all__ = [
     "ClientDisconnected",
     "Done",
     "HttpExchange",
+    "Keywords",
     "LifespanExchange",
     "LogQueue",
     "Selector",
@@ -18,7 +19,6 @@ __all__ = [
     "Template",
     "WebSocketExchange",
     "Worker",
-    "check_keywords",
     "main",
     "supervise_keywords",
     "trace",
@@ -95,6 +95,16 @@ class HttpExchange:
     def send(self, message: Mapping[str, Any]) -> Awaitable | Done: ...
 
 @final
+class Keywords:
+    """What keywords say together with the environment and the files that they name, read once."""
+
+    def __new__(cls, settings: dict[str, Any], *, starts_processes: bool = False) -> Self: ...
+    @property
+    def several(self) -> bool: ...
+    @property
+    def reload(self) -> bool: ...
+
+@final
 class LifespanExchange:
     """The lifespan, as the application holds it."""
 
@@ -148,7 +158,7 @@ class Worker:
     @staticmethod
     def inherited(value: str, is_spare: bool = False) -> Worker: ...
     @staticmethod
-    def alone(settings: dict[str, Any]) -> Worker: ...
+    def alone(keywords: Keywords) -> Worker: ...
     @property
     def target(self) -> str | None: ...
     @property
@@ -190,10 +200,9 @@ class Worker:
         application: Callable[..., Coroutine[Any, Any, None]],
         on_ready: Callable[[], object],
         on_end: Callable[[], object],
-    ) -> None: ...
+    ) -> asyncio.Future[None] | None: ...
     def join(self) -> None: ...
 
-def check_keywords(settings: dict[str, Any]) -> None: ...
 def main(arguments: list[str], command: list[str], reader: list[str]) -> int: ...
-def supervise_keywords(settings: dict[str, Any], command: list[str]) -> int: ...
+def supervise_keywords(keywords: Keywords, command: list[str]) -> int: ...
 def trace(message: str) -> None: ...

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from rsgi._command import worker_command
-from rsgi._native import Worker, supervise_keywords
+from rsgi._native import Keywords, Worker, supervise_keywords
 
 
 def run(app: str | Callable[..., Any], **settings: Any) -> None:
@@ -17,73 +16,52 @@ def run(app: str | Callable[..., Any], **settings: Any) -> None:
     `app` is an ASGI application, or an import string such as `"main:app"`. `settings` are the
     command's options with underscores: `host="0.0.0.0"`, `port=8000`, `workers=4`. With an import
     string and several workers, or `reload=True`, a supervisor starts a process for each; otherwise
-    the application runs in this process and this thread. Of the environment, `WEB_CONCURRENCY` (for
-    an import string) and `FORWARDED_ALLOW_IPS` stand for what is not among them.
+    the application runs in this process and this thread. `WEB_CONCURRENCY` (for an import string)
+    and `FORWARDED_ALLOW_IPS`, in the environment or in an `env_file`, stand for what is not given.
 
     Raises `ValueError` or `TypeError` for settings that are wrong, and `SystemExit` with the
     command's exit status if serving failed, also if an address cannot be bound: the log says why.
     """
-    if isinstance(app, str) and settings.get("workers") is None and "WEB_CONCURRENCY" in os.environ:
-        settings["workers"] = os.environ["WEB_CONCURRENCY"]
-    several = asks_for_several(settings.get("workers"))
-    reloads = asks_for_reload(settings)
-    if isinstance(app, str) and (several or reloads):
-        status = _supervise({"app": app, **settings})
-    elif several:
+    named = {"app": app} if isinstance(app, str) else {}
+    keywords = Keywords({**named, **settings}, starts_processes=True)
+    if isinstance(app, str) and (keywords.several or keywords.reload):
+        status = _supervise(keywords, settings)
+    elif keywords.several:
         raise ValueError('several workers need an import string: rsgi.run("module:app", workers=2)')
-    elif reloads:
+    elif keywords.reload:
         raise ValueError('reload needs an import string: rsgi.run("module:app", reload=True)')
     else:
-        status = _run_here(app, settings)
+        status = _run_here(app, keywords, settings)
     if status:
         sys.exit(status)
 
 
-def asks_for_several(workers: Any) -> bool:
-    """Return whether a setting of `workers` is for more than one, or may be."""
-    if isinstance(workers, str) and workers.lower() == "auto":
-        return True
-    try:
-        return int(workers or 1) > 1
-    except (TypeError, ValueError):
-        return False  # what is wrong with it is said with all else that is
-
-
-def asks_for_reload(settings: dict[str, Any]) -> bool:
-    """Whether changed files are to restart the application."""
-    switch = settings.get("reload")
-    if isinstance(switch, str):
-        return switch.lower() in {"true", "t", "yes", "y", "on", "1"}
-    return bool(switch)
-
-
-def _supervise(settings: dict[str, Any]) -> int:
+def _supervise(keywords: Keywords, settings: dict[str, Any]) -> int:
     import signal
     import threading
 
-    from rsgi._logging import passable
+    from rsgi._logging import require_passable
 
-    settings = passable(settings)
+    require_passable(settings)
 
     if threading.current_thread() is not threading.main_thread():
-        return supervise_keywords(settings, worker_command())
+        return supervise_keywords(keywords, worker_command())
     # As in the command: Python's own handler would raise KeyboardInterrupt after everything has
     # been stopped in order.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        return supervise_keywords(settings, worker_command())
+        return supervise_keywords(keywords, worker_command())
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _run_here(app: str | Callable[..., Any], settings: dict[str, Any]) -> int:
+def _run_here(app: str | Callable[..., Any], keywords: Keywords, settings: dict[str, Any]) -> int:
     from rsgi._importer import ApplicationError
     from rsgi._on_start import run_function
     from rsgi._server import configure_logging, load_for
     from rsgi._serving import serve
 
-    named = {"app": app} if isinstance(app, str) else {}
-    worker = Worker.alone({**named, **settings})
+    worker = Worker.alone(keywords)
     configure_logging(worker, settings)
     if not worker.bind():
         return worker.exit_status

@@ -14,8 +14,7 @@ from typing import Any
 
 from rsgi._event_loop import new_event_loop
 from rsgi._importer import ApplicationError, load, take
-from rsgi._native import Worker, check_keywords
-from rsgi._run import asks_for_reload, asks_for_several
+from rsgi._native import Keywords, Worker
 from rsgi._serving import take_reopening
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -30,14 +29,14 @@ class Config:
     """
 
     def __init__(self, app: str | Callable[..., Any], **settings: Any) -> None:
-        check_keywords(settings)
-        if asks_for_several(settings.get("workers")):
+        keywords = Keywords(settings)
+        if keywords.several:
             raise ValueError(
                 'a program serves with one worker; several need rsgi.run("module:app", workers=2)'
             )
         if settings.get("on_start"):
             raise ValueError("on_start is for rsgi.run() and the command: call the function first")
-        if asks_for_reload(settings):
+        if keywords.reload:
             raise ValueError(
                 'a program cannot restart itself; use rsgi.run("module:app", reload=True)'
             )
@@ -172,11 +171,14 @@ class Server:
                 return
             if self._should_exit:
                 worker.stop()
-            ended = event_loop.create_future()
             worker.announce()
-            worker.serve(
-                event_loop, application, self._on_ready, partial(_settle_soon, ended, worker)
+            own: asyncio.Future[None] = event_loop.create_future()
+            bridged = worker.serve(
+                event_loop, application, self._on_ready, partial(_settle_soon, own)
             )
+            ended = own if bridged is None else bridged
+            # Before anybody who waits for it hears of it.
+            ended.add_done_callback(lambda _ended: worker.join())
             try:
                 await self._until(ended)
             finally:
@@ -238,7 +240,7 @@ class Server:
         if self._worker is not None:
             raise RuntimeError("this server has served already")
         named = {"app": self.config.app} if isinstance(self.config.app, str) else {}
-        self._worker = Worker.alone({**named, **self.config.settings})
+        self._worker = Worker.alone(Keywords({**named, **self.config.settings}))
         configure_logging(self._worker, self.config.settings)
         return self._worker
 
@@ -322,14 +324,12 @@ async def serve(app: str | Callable[..., Any], **settings: Any) -> None:
         raise RuntimeError(server._why_not_started())
 
 
-def _settle_soon(ended: asyncio.Future[None], worker: Worker) -> None:
-    # Also on rsgi's loop: the end comes from within `select()`, and a loop does not look behind its
-    # own back.
+def _settle_soon(ended: asyncio.Future[None]) -> None:
+    # The end comes from within `select()`, and a loop does not look behind its own back.
     with suppress(RuntimeError):  # the loop is closed, and nobody waits
-        ended.get_loop().call_soon_threadsafe(_settle, ended, worker)
+        ended.get_loop().call_soon_threadsafe(_settle, ended)
 
 
-def _settle(ended: asyncio.Future[None], worker: Worker) -> None:
-    worker.join()
+def _settle(ended: asyncio.Future[None]) -> None:
     if not ended.done():
         ended.set_result(None)

@@ -110,6 +110,13 @@ def log(program: Program) -> dict[str, Any]:
     }
 
 
+def failure(program: Program) -> dict[str, Any]:
+    """Whether an exception of the application's is in the log."""
+    status = program.get("/broken").status
+    program.stop()
+    return {"status": status, "logged": "LookupError: as asked for" in program.err()}
+
+
 def _plain(text: str) -> str:
     return re.sub(r"\x1b\[\d*m", "", text)
 
@@ -136,7 +143,6 @@ def concurrency(program: Program) -> dict[str, Any]:
         for _ in range(limit):
             held.append(program.connect())
             held[-1].request("/wait")
-        time.sleep(0)
         response = program.wait_for(lambda: _refused(program), "a refusal")
         return {"status": response.status, "body": response.body}
     finally:

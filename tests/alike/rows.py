@@ -152,6 +152,14 @@ def _variables(directory: Path) -> None:
     (directory / "variables").write_text("ALIKE='from a file'\n")
 
 
+def _concurrency(directory: Path) -> None:
+    (directory / "variables").write_text("WEB_CONCURRENCY=2\n")
+
+
+def _trust(directory: Path) -> None:
+    (directory / "variables").write_text("FORWARDED_ALLOW_IPS=10.0.0.1\n")
+
+
 def _no_keywords(_directory: Path) -> dict[str, Any]:
     return {}
 
@@ -303,6 +311,13 @@ ROWS = [
         env={"WEB_CONCURRENCY": "2"},
     ),
     Row(
+        "WEB_CONCURRENCY in a file",
+        lambda directory: {"env_file": str(directory / "variables")},
+        probes.several_processes,
+        {"processes": 2, "other": True, "status": 0},
+        prepare=_concurrency,
+    ),
+    Row(
         "limit_max_requests",
         _given(limit_max_requests=3, limit_max_requests_jitter=0),
         probes.served_before_the_end,
@@ -398,6 +413,13 @@ ROWS = [
         {"client": "127.0.0.1"},
         env={"FORWARDED_ALLOW_IPS": "10.0.0.1"},
     ),
+    Row(
+        "FORWARDED_ALLOW_IPS in a file",
+        lambda directory: {"env_file": str(directory / "variables")},
+        about("client", headers=FORWARDED),
+        {"client": "127.0.0.1"},
+        prepare=_trust,
+    ),
     # WebSockets
     Row("ws none", _given(ws="none"), websocket(), {"status": 200, "deflate": False}),
     Row("ws wsproto", _given(ws="wsproto"), websocket(DEFLATE), {"status": 101, "deflate": True}),
@@ -450,6 +472,18 @@ ROWS = [
         _given(log_level=logging.ERROR),
         probes.log,
         {"access": False, "startup": False, "colours": []},
+    ),
+    Row(
+        "log_level error",
+        _given(log_level="error"),
+        probes.failure,
+        {"status": 500, "logged": True},
+    ),
+    Row(
+        "log_level critical",
+        _given(log_level="critical"),
+        probes.failure,
+        {"status": 500, "logged": False},
     ),
     Row(
         "log_config, a dict",

@@ -324,28 +324,29 @@ def test_cancelling_it_twice_does_not_wait_for_requests(loop: str) -> None:
     run(loop, main())
 
 
+def server_threads() -> list[str]:
+    """Which of the threads that a server starts there are; the log's belongs to the process."""
+    found = []
+    for task in Path("/proc/self/task").glob("*/comm"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            found.append(task.read_text().strip())
+    return sorted(name for name in found if name in {"rsgi-io", "rsgi-watchdog"})
+
+
 @every_other_loop
 def test_no_thread_is_left(loop: str) -> None:
-    def names() -> list[str]:
-        found = []
-        for task in Path("/proc/self/task").glob("*/comm"):
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-                found.append(task.read_text().strip())
-        # The log's belongs to the process.
-        return sorted(name for name in found if name in {"rsgi-io", "rsgi-watchdog"})
-
     async def main() -> None:
         async with Beside(whoami) as beside, httpx.AsyncClient() as client:
-            assert "rsgi-io" in names()
+            assert "rsgi-io" in server_threads()
             await client.get(beside.url)
         # It has been joined: that ends before the kernel takes the thread off its list. The loop
         # does nothing meanwhile, so that a thread that needed it would stay.
-        eventually(lambda: "rsgi-io" not in names(), "the end of a joined thread", 2)
+        eventually(lambda: "rsgi-io" not in server_threads(), "the end of a joined thread", 2)
 
     for _ in range(3):
         run(loop, main())
     # The watchdog is told to end, and not waited for.
-    eventually(lambda: not names(), "threads of the server end")
+    eventually(lambda: not server_threads(), "threads of the server end")
 
 
 @every_other_loop
@@ -427,7 +428,22 @@ def test_it_runs_beside_what_the_loop_does_and_stops_with_it(loop: str) -> None:
 
 
 @every_other_loop
-def test_a_loop_that_is_thrown_away_ends_the_server(loop: str) -> None:
+def test_servers_of_one_loop_end_one_by_one(loop: str) -> None:
+    async def main() -> None:
+        async with httpx.AsyncClient() as client, Beside(whoami) as first:
+            async with Beside(whoami) as second:
+                for beside in (first, second):
+                    assert (await client.get(beside.url)).status_code == 200
+            assert refuses(second.server.port)
+            assert (await client.get(first.url)).status_code == 200
+
+    run(loop, main())
+
+
+@every_other_loop
+def test_a_loop_that_is_thrown_away_ends_the_server(
+    loop: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     event_loop = LOOPS[loop]()
     server = rsgi.Server(rsgi.Config(whoami, port=0, lifespan="off", log_level="critical"))
     coroutine = server.serve()
@@ -441,6 +457,8 @@ def test_a_loop_that_is_thrown_away_ends_the_server(loop: str) -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     coroutine.close()
     eventually(lambda: refuses(server.port), "the port is free")
+    eventually(lambda: "rsgi-io" not in server_threads(), "the end of the connections' thread")
+    assert capfd.readouterr().err == ""
 
 
 @every_loop

@@ -37,6 +37,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         _waiting.append(event)
         await event.wait()
         await _answer(send, b"waited")
+    elif name == "broken":
+        raise LookupError("as asked for")
     elif name == "waiting":
         await _answer(send, str(len(_waiting)).encode())
     elif name == "release":

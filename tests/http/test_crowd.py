@@ -13,7 +13,7 @@ REQUEST = b"GET /work HTTP/1.1\r\nHost: a\r\n\r\n"
 PATIENCE = 60.0
 # What everybody is given before the last one has had anything: one by one, with the requests of all
 # who are in already between any two of them, it would be some 60 each.
-TURNS = 12
+TURNS = 6
 
 
 def test_a_crowd_is_let_in_before_those_inside_are_served_again_and_again(serve: Serve) -> None:

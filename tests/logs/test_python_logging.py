@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -80,7 +83,7 @@ stream = "ext://sys.stdout"
 
 
 def started(serve: Serve, *flags: str, app: str = APP, **options: Any) -> Server:
-    """Start a server whose workers do not log where the supervisor does."""
+    """Start a server whose lines are not what they usually are."""
     server = serve(app, *flags, ready=False, **options)
     server.wait_until_announced(PATIENCE)
     return server
@@ -111,8 +114,35 @@ def test_every_form_of_a_configuration_works(
     assert "Application startup complete" not in server.stderr()
 
 
-def test_the_supervisors_lines_stay_where_they_are(serve: Serve) -> None:
+def test_lines_of_the_supervisor_are_records_too(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "log.toml"
+    path.write_text(TOML)
+    server = started(serve, "--log-config", str(path), workers=2)
+    server.wait_for_access_line(r"rsgi\.error\|INFO\|Started parent process")
+    server.wait_for_access_line(r"rsgi\.error\|INFO\|Application startup complete")
+    os.kill(server.worker_pids()[0], signal.SIGKILL)
+    server.wait_for_access_line(r"rsgi\.error\|ERROR\|Worker \d \[\d+\] was killed by SIGKILL")
+    path.write_text(TOML.replace(FORMAT, f"new|{FORMAT}"))
+    server.signal(signal.SIGHUP)
+    server.wait_for_access_line(r"rsgi\.error\|INFO\|Reload complete")
+    assert server.stop() == 0
+    assert "new|rsgi.error|INFO|Stopped parent process" in server.stdout().splitlines()[-1]
+    assert server.stderr() == ""
+
+
+def test_a_start_that_fails_is_a_record_too(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "log.toml"
+    path.write_text(TOML)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        server = serve(APP, "--log-config", str(path), "--port", port, ready=False)
+        assert server.wait(PATIENCE) == 3
+    assert "rsgi.error|ERROR|address already in use" in server.stdout()
+
+
+def test_code_of_the_application_does_not_run_in_the_supervisor(serve: Serve) -> None:
     server = started(serve, "--log-config", json.dumps(CONFIG))
+    assert "do not go through --log-config, which needs `tests`" in server.stderr()
     assert "Started parent process" in server.stderr()
     assert "parent process" not in server.stdout()
 

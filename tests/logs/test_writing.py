@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,83 +37,70 @@ def ask_often(server: Server, count: int = MANY) -> None:
                 assert wire.read_response().status == 200
 
 
-def fifo(path: Path) -> int:
-    """Make a named pipe and open its reading end."""
-    os.mkfifo(path)
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+class Pipe:
+    """A named pipe and its reading end, which is read only when asked to."""
 
+    def __init__(self, path: Path) -> None:
+        """Make it."""
+        os.mkfifo(path)
+        self.path = path
+        self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._text = b""
 
-def read_lines(reader: int, until: str) -> list[str]:
-    """Read the pipe until a line has `until` in it."""
-    text = b""
+    def lines(self) -> list[str]:
+        """Empty it, and return all whole lines so far."""
+        with suppress(BlockingIOError):
+            while piece := os.read(self._reader, 1 << 16):
+                self._text += piece
+        return self._text.decode().split("\n")[:-1]
 
-    def probe() -> bool:
-        nonlocal text
-        try:
-            while piece := os.read(reader, 1 << 16):
-                text += piece
-        except BlockingIOError:
-            pass
-        return until.encode() in text.rpartition(b"\n")[0]
+    def wait_for(self, text: str) -> list[str]:
+        """Read until a line has the text in it; return all lines."""
 
-    eventually(probe, f"{until!r} in the pipe", PATIENCE)
-    return text.decode().split("\n")[:-1]
+        def probe() -> list[str]:
+            lines = self.lines()
+            return lines if any(text in line for line in lines) else []
+
+        return eventually(probe, f"{text!r} in the pipe", PATIENCE)
+
+    def close(self) -> None:
+        """Leave."""
+        os.close(self._reader)
 
 
 @pytest.mark.parametrize("stream", ["stdout", "file"])
 def test_a_reader_that_does_not_read_holds_nobody_up(
     serve: Serve, tmp_path: Path, stream: str
 ) -> None:
-    path = tmp_path / "pipe"
-    reader = fifo(path)
+    pipe = Pipe(tmp_path / "pipe")
     if stream == "file":
-        server = serve(APP, "--log-format", "json", "--access-logfile", str(path))
+        server = serve(APP, "--log-format", "json", "--access-logfile", str(pipe.path))
     else:
-        redirected = ("sh", "-c", 'exec "$@" > "$0"', str(path))
+        redirected = ("sh", "-c", 'exec "$@" > "$0"', str(pipe.path))
         server = serve(APP, "--log-format", "json", prefix=redirected)
     ask_often(server)
     assert "were lost" not in server.stderr()
+
+    def said() -> list[str]:
+        pipe.lines()
+        return [line for line in server.stderr().splitlines() if "were lost" in line]
+
     # Without another request: the server finds out by itself that there is room.
-    lost = json.loads(server_line_after_reading(server, reader))["message"]
+    lost = json.loads(eventually(said, "the number of lost lines", PATIENCE)[0])["message"]
     assert server.get("/?last").status_code == 200
-    lines = read_lines(reader, "last")
-    os.close(reader)
-    found = [json.loads(line) for line in LINES + lines]
+    found = [json.loads(line) for line in pipe.wait_for("last")]
+    pipe.close()
     count = int(lost.split()[0])
     assert count > 0
     assert len(found) == MANY + 1 - count
-    LINES.clear()
-
-
-LINES: list[str] = []
-
-
-def server_line_after_reading(server: Server, reader: int) -> str:
-    """Empty the pipe until the server has said what was lost; return its line."""
-    text = b""
-
-    def probe() -> str:
-        nonlocal text
-        try:
-            while piece := os.read(reader, 1 << 16):
-                text += piece
-        except BlockingIOError:
-            pass
-        lines = [line for line in server.stderr().splitlines() if "were lost" in line]
-        return lines[0] if lines else ""
-
-    found = eventually(probe, "the number of lost lines", PATIENCE)
-    LINES.extend(text.decode().split("\n")[:-1])
-    return found
 
 
 def test_a_reader_that_has_gone_is_said_once(serve: Serve, tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    reader = fifo(path)
-    server = serve(APP, "--access-logfile", str(path))
+    pipe = Pipe(tmp_path / "pipe")
+    server = serve(APP, "--access-logfile", str(pipe.path))
     server.get("/")
-    read_lines(reader, "GET")
-    os.close(reader)
+    pipe.wait_for("GET")
+    pipe.close()
     for _ in range(3):
         assert server.get("/").status_code == 200
     server.wait_for_log("ERROR:    cannot write the access log.*Broken pipe")

@@ -36,14 +36,17 @@ def spares(server: Server) -> list[int]:
 
 
 def wait_for_spare(server: Server) -> int:
-    """Wait until there is one that does not work any more, but waits."""
+    """Wait until there is one that does not work any more, but has waited for a moment."""
+    seen: dict[int, tuple[float, float]] = {}
 
     def probe() -> int:
         for pid in spares(server):
             process = psutil.Process(pid)
-            before = process.cpu_times().user
-            time.sleep(0.1)
-            if process.cpu_times().user == before > 0 and process.status() == "sleeping":
+            used, now = process.cpu_times().user, time.monotonic()
+            before, since = seen.setdefault(pid, (used, now))
+            if used != before:
+                seen[pid] = (used, now)
+            elif now - since >= 0.1 and used > 0 and process.status() == "sleeping":
                 return pid
         return 0
 

@@ -206,7 +206,7 @@ class Server:
 
     def worker_pids(self) -> list[int]:
         """Return the living worker processes, oldest first."""
-        started = [int(pid) for pid in _WORKER.findall(self.stderr())]
+        started = [int(pid) for pid in _WORKER.findall(self._lines())]
         return [pid for pid in started if _is_running(pid)]
 
     def wait_for_workers(self, count: int, without: int | None = None) -> list[int]:
@@ -294,9 +294,13 @@ class Server:
         except psutil.NoSuchProcess:
             return []
 
+    def _lines(self) -> str:
+        """Return both logs: Python's `logging` may write any line to either."""
+        return self.stderr() + self.stdout()
+
     def _announced(self) -> bool:
         self.addresses = []
-        text = self.stderr()
+        text = self._lines()
         for found in _RUNNING_ON.finditer(text):
             where = found["where"]
             for tcp in _TCP.finditer(where):

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use rsgi_config::{
     Config, LoadError, Loaded, LogConfig, LogFile, LogOptions, ReloadOptions, Surroundings, load,
     process_environment,
@@ -18,8 +17,10 @@ use rsgi_supervisor::{
     SupervisorOptions, WorkerCommand, activated, bind_all, exit, run,
 };
 
+use crate::keywords::Keywords;
+use crate::logging::PythonLog;
 use crate::tls::{self, Keeper};
-use crate::{ask, keywords, logging, options as settings};
+use crate::{ask, logging, options as settings};
 
 /// With `--reload`: how long requests whose response has not begun may still take.
 const DEVELOPMENT_GRACE: Duration = Duration::from_secs(1);
@@ -50,22 +51,16 @@ pub(crate) fn main(
 #[pyfunction]
 pub(crate) fn supervise_keywords(
     py: Python<'_>,
-    settings: &Bound<'_, PyDict>,
+    keywords: &Keywords,
     command: Vec<OsString>,
-) -> PyResult<u8> {
-    let loaded = keywords::load(settings)?;
+) -> u8 {
+    let loaded = keywords.loaded.clone();
     let read = {
         // Keywords are a program's, and stay what they were.
         let loaded = Loaded { notices: Vec::new(), ..loaded.clone() };
         move || Ok(loaded.clone())
     };
-    Ok(py.detach(|| supervise(loaded, command, read)))
-}
-
-/// Raise what `supervise_keywords` and `Worker.alone` would raise for these settings.
-#[pyfunction]
-pub(crate) fn check_keywords(settings: &Bound<'_, PyDict>) -> PyResult<()> {
-    keywords::load(settings).map(drop)
+    py.detach(|| supervise(loaded, command, read))
 }
 
 /// Prints why no configuration came out.
@@ -87,17 +82,19 @@ fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
         let _ = writeln!(io::stderr().lock(), "error: {message}");
         return exit::STARTUP;
     }
-    for notice in notices {
-        log::warn!("{notice}");
-    }
-    if let Some(remark) = remark {
-        log::info!("{remark}");
-    }
     if let Some(directory) = &launch.directory
         && let Err(error) = std::env::set_current_dir(directory)
     {
         log::error!("cannot serve from `{}`: {error}", directory.display());
         return exit::STARTUP;
+    }
+    let becomes_another = config.workers.user.is_some() || config.workers.group.is_some();
+    let log_of_first = (!becomes_another).then(|| PythonLog::begin(&config.log));
+    for notice in notices {
+        log::warn!("{notice}");
+    }
+    if let Some(remark) = remark {
+        log::info!("{remark}");
     }
     for notice in settle_for_development(&mut config) {
         log::warn!("{notice}");
@@ -117,6 +114,7 @@ fn supervise(loaded: Loaded, command: Vec<OsString>, read: impl Read) -> u8 {
             return status;
         }
     };
+    let _python_log = log_of_first.unwrap_or_else(|| PythonLog::begin(&config.log));
     // After the application's own addresses: those are what a mistake is more likely to be about.
     let admin = match bind_all(config.bind.admin.as_slice(), settings::backlog(&config.bind)) {
         Ok(admin) => admin,
@@ -187,7 +185,7 @@ impl<F: Fn() -> Result<Loaded, LoadError> + Send + Sync + 'static> Read for F {}
 fn switch_logs(renewed: &Mutex<Option<LogOptions>>, are_kept: bool) {
     let log = renewed.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(log) = log.filter(|_| are_kept)
-        && let Err(error) = logging::install(&log, None)
+        && let Err(error) = logging::switch(&log)
     {
         log::error!("cannot log as the new settings say: {error}");
     }

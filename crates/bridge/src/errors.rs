@@ -7,6 +7,7 @@ use rsgi_protocol::LifespanError;
 use rsgi_protocol::http::fields::FieldError;
 use rsgi_server::{FileError, SendError};
 use rsgi_supervisor::InheritError;
+use tokio::task::JoinError;
 
 pyo3::create_exception!(
     rsgi,
@@ -18,6 +19,11 @@ pyo3::create_exception!(
 /// A process was not given what it needs.
 pub(crate) fn from_inherit(error: InheritError) -> PyErr {
     PyRuntimeError::new_err(error.to_string())
+}
+
+/// The server has not come to its end.
+pub(crate) fn from_join(error: &JoinError) -> PyErr {
+    PyRuntimeError::new_err(format!("the server has ended: {error}"))
 }
 
 /// `send()` refused a message.

@@ -5,19 +5,50 @@ use std::ffi::OsString;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
-use rsgi_config::{LoadError, Loaded, Value, from_keywords};
+use rsgi_config::{LoadError, Loaded, Value, WorkerCount, from_keywords, from_keywords_of_run};
 
-/// Reads `rsgi.run()`'s keywords.
-pub(crate) fn load(settings: &Bound<'_, PyDict>) -> PyResult<Loaded> {
+/// What keywords say together with the environment and the files that they name, read once.
+#[pyclass(frozen, module = "rsgi._native")]
+#[derive(Debug)]
+pub struct Keywords {
+    pub(crate) loaded: Loaded,
+}
+
+#[pymethods]
+impl Keywords {
+    /// The keywords of `rsgi.run()` with `starts_processes`, or else of a server that is one.
+    #[new]
+    #[pyo3(signature = (settings, *, starts_processes=false))]
+    fn new(settings: &Bound<'_, PyDict>, starts_processes: bool) -> PyResult<Self> {
+        let pairs = pairs(settings)?;
+        let read = if starts_processes { from_keywords_of_run } else { from_keywords };
+        let loaded = read(pairs).map_err(|error| match error {
+            LoadError::Help(text) | LoadError::Usage(text) => PyValueError::new_err(text),
+        })?;
+        Ok(Self { loaded })
+    }
+
+    /// Whether they are for more than one worker, or may be.
+    #[getter]
+    fn several(&self) -> bool {
+        self.loaded.config.workers.workers != WorkerCount::Exactly(1)
+    }
+
+    /// Whether changed files are to restart the application.
+    #[getter]
+    fn reload(&self) -> bool {
+        self.loaded.config.reload.is_on
+    }
+}
+
+fn pairs(settings: &Bound<'_, PyDict>) -> PyResult<Vec<(String, Value)>> {
     let mut pairs = Vec::with_capacity(settings.len());
     for (name, value) in settings {
         let name: String = name.extract()?;
         let value = to_value(&name, &value)?;
         pairs.push((name, value));
     }
-    from_keywords(pairs).map_err(|error| match error {
-        LoadError::Help(text) | LoadError::Usage(text) => PyValueError::new_err(text),
-    })
+    Ok(pairs)
 }
 
 /// Sets the variables that the keywords ask for, where the application finds them.

@@ -42,11 +42,13 @@ mod _native {
     #[pymodule_export]
     use crate::awaitable::{Awaitable, Done};
     #[pymodule_export]
-    use crate::cli::{check_keywords, main, supervise_keywords};
+    use crate::cli::{main, supervise_keywords};
     #[pymodule_export]
     use crate::errors::ClientDisconnected;
     #[pymodule_export]
     use crate::http::HttpExchange;
+    #[pymodule_export]
+    use crate::keywords::Keywords;
     #[pymodule_export]
     use crate::lifespan::LifespanExchange;
     #[pymodule_export]

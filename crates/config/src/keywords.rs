@@ -1,8 +1,9 @@
 //! `rsgi.run(app, host=..., workers=...)`: settings as keyword arguments of Python.
 //!
 //! Owns which Python types stand for which kind of setting. Environment and files are not asked: a
-//! program that passes keywords has decided for itself; `env_file` is for its application. The one
-//! variable that counts is the one that is about where the program runs: whom to trust.
+//! program that passes keywords has decided for itself; `env_file` is for its application. The
+//! variables that count are those that do in uvicorn, about where the program runs: whom to trust and,
+//! where processes are started, how many. A file of `env_file` may have them, too.
 
 use std::ffi::OsString;
 
@@ -33,12 +34,35 @@ pub enum Value {
     None,
 }
 
+/// A setting, and the variable that stands for it where no keyword does.
+type WellKnown = (&'static str, &'static str);
+
+const TRUST: WellKnown = ("forwarded_allow_ips", "FORWARDED_ALLOW_IPS");
+const PROCESSES: WellKnown = ("workers", "WEB_CONCURRENCY");
+
 /// Reads keyword arguments; their names are those of the flags, with underscores.
 ///
 /// The application may be missing: it can be an object instead of a name. The text of
 /// [`LoadError::Usage`] is meant for the message of an exception.
 pub fn from_keywords<N: AsRef<str>>(
     keywords: impl IntoIterator<Item = (N, Value)>,
+) -> Result<Loaded, LoadError> {
+    read(keywords, |_| &[TRUST])
+}
+
+/// The same for `rsgi.run()`, which starts processes where the application is a name.
+pub fn from_keywords_of_run<N: AsRef<str>>(
+    keywords: impl IntoIterator<Item = (N, Value)>,
+) -> Result<Loaded, LoadError> {
+    read(keywords, |given| {
+        let is_named = given.iter().any(|one| one.setting.kind == Kind::Target);
+        if is_named { &[TRUST, PROCESSES] } else { &[TRUST] }
+    })
+}
+
+fn read<N: AsRef<str>>(
+    keywords: impl IntoIterator<Item = (N, Value)>,
+    well_known: impl FnOnce(&[Given]) -> &'static [WellKnown],
 ) -> Result<Loaded, LoadError> {
     let mut problems = Vec::new();
     let mut given = Vec::new();
@@ -69,7 +93,9 @@ pub fn from_keywords<N: AsRef<str>>(
     }
     let mut surroundings = Surroundings::of_process(Vec::new());
     let variables = add_env_files(&given, &mut surroundings, &mut problems);
-    add_trust(&mut given, &surroundings);
+    for known in well_known(&given) {
+        add_well_known(*known, &mut given, &surroundings);
+    }
     let mut loaded =
         settle(&mut given, problems).map_err(|problems| LoadError::Usage(report(&problems)))?;
     loaded.launch.environment.splice(..0, variables);
@@ -126,16 +152,18 @@ fn unknown(name: &str) -> Problem {
     Problem::general(format!("unknown setting `{name}`{hint}"))
 }
 
-/// `FORWARDED_ALLOW_IPS`, as in uvicorn, whose users set it in containers.
-fn add_trust(given: &mut Vec<Given>, surroundings: &Surroundings) {
-    const SETTING: &str = "forwarded_allow_ips";
-    const VARIABLE: &str = "FORWARDED_ALLOW_IPS";
-    if given.iter().any(|one| one.setting.name == SETTING) {
+/// What a variable says about a setting that no keyword is about; an empty one says nothing.
+fn add_well_known(
+    (name, variable): WellKnown,
+    given: &mut Vec<Given>,
+    surroundings: &Surroundings,
+) {
+    if given.iter().any(|one| one.setting.name == name) {
         return;
     }
-    let value = surroundings.variable(VARIABLE).and_then(|value| value.to_str());
-    if let (Some(setting), Some(value)) = (table::setting(SETTING), value) {
-        let (source, origin) = (Source::WellKnown, VARIABLE.to_owned());
+    let value = surroundings.variable(variable).and_then(|value| value.to_str());
+    if let (Some(setting), Some(value)) = (table::setting(name), value) {
+        let (source, origin) = (Source::WellKnown, variable.to_owned());
         given.push(Given { setting, source, origin, values: vec![value.to_owned()] });
     }
 }

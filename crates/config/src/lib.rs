@@ -43,7 +43,7 @@ mod values;
 pub use access_format::{AccessFormat, FormatAtom, FormatPart};
 pub use env::process_environment;
 pub use error::LoadError;
-pub use keywords::{Value, from_keywords};
+pub use keywords::{Value, from_keywords, from_keywords_of_run};
 pub use load::load;
 pub use options::{
     AppOptions, BindOptions, Config, HttpOptions, Launch, LogOptions, ReloadOptions,

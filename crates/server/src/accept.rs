@@ -34,8 +34,9 @@ use crate::transport::Transport;
 /// How long a connection is left to another worker; a worker that has been running for this long
 /// without a pause does not count as awake.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// How many connections are accepted in a row while more of them keep coming than one at a time.
-const BURST: u32 = 32;
+/// How many connections are accepted in a row while more of them keep coming than one at a time:
+/// some milliseconds of work.
+const BURST: u32 = 256;
 /// How much of what is written to a connection the kernel keeps before it sends it: some hundred Mbit/s
 /// for a loop that comes back after a few milliseconds. Left to itself it takes megabytes from an
 /// application whose client does not read.
@@ -165,7 +166,7 @@ where
             taken += 1;
             if taken >= burst {
                 tokio::task::yield_now().await;
-                (burst, taken) = ((burst * 2).min(BURST), 0);
+                (burst, taken) = ((burst * 4).min(BURST), 0);
             }
         }
     }

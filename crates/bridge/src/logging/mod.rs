@@ -1,11 +1,12 @@
 //! The server's own log, and where both logs of this process go.
 //!
 //! Lines in uvicorn's wording or JSON objects, on standard error or in a file; the supervisor and all
-//! workers append to the same one, a line in one system call. In a worker, Python's `logging` can
-//! take them over ([`queue`]).
+//! workers append to the same one, a line in one system call. Python's `logging` can take them over
+//! ([`queue`]).
 
 mod access;
 mod queue;
+mod supervisor;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -22,6 +23,7 @@ use rsgi_server::{JsonLine, LogSink, Timestamps, Trouble};
 pub(crate) use self::access::{access_log, try_access_file};
 use self::queue::{Item, ServerItem};
 pub(crate) use self::queue::{LogQueue, Queue, close};
+pub(crate) use self::supervisor::{PythonLog, switch};
 use crate::errors;
 
 /// The log of this process.
@@ -156,7 +158,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn filter(level: LogLevel) -> LevelFilter {
     match level {
-        LogLevel::Critical | LogLevel::Error => LevelFilter::Error,
+        // As with Python's levels: an error is less than that, and nothing here is more.
+        LogLevel::Critical => LevelFilter::Off,
+        LogLevel::Error => LevelFilter::Error,
         LogLevel::Warning => LevelFilter::Warn,
         LogLevel::Info => LevelFilter::Info,
         LogLevel::Debug => LevelFilter::Debug,

@@ -10,13 +10,14 @@
 //! `receive` and `send` act on the exchange from the loop's thread, as they do on rsgi's loop. The
 //! other thread does not touch Python for a request: it would wait for the interpreter, five
 //! milliseconds each time the program is busy. Owns: the thread, and how things get onto the loop.
-//! Must not know: what the calls are about. (docs/decisions/0015 says why no crate does this.)
+//! Must not know: what the calls are about. The server's end becomes a future of the loop's by way of
+//! pyo3-async-runtimes; docs/decisions/0015 says why requests do not go that way.
 
 mod call;
+mod ending;
 mod mailbox;
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -26,8 +27,10 @@ use pyo3::types::PyDict;
 use tokio::runtime::{Builder, Handle};
 
 pub(crate) use self::call::{FirstStep, Head, Job, LaterScope};
+use self::ending::Ending;
 use self::mailbox::Reader;
 pub(crate) use self::mailbox::{Letter, Mailbox};
+use crate::errors;
 use crate::reactor::{Deferred, ParkHooks, Reactor};
 use crate::tasks::Queued;
 
@@ -131,13 +134,14 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    /// Runs `life` on a tokio runtime in a thread of its own, and then `after` without one.
+    /// Runs `life` on a tokio runtime in a thread of its own. Gives the loop's future that is settled
+    /// once that runtime has ended.
     pub(crate) fn start(
+        py: Python<'_>,
         event_loop: Arc<OtherLoop>,
         life: impl Future<Output = ()> + Send + 'static,
         hooks: Arc<dyn ParkHooks>,
-        after: impl FnOnce() + Send + 'static,
-    ) -> io::Result<Self> {
+    ) -> PyResult<(Self, Py<PyAny>)> {
         let (parking, waking) = (Arc::clone(&hooks), hooks);
         let runtime = Builder::new_current_thread()
             .enable_io()
@@ -145,19 +149,21 @@ impl Beside {
             .on_thread_park(move || parking.before_park())
             .on_thread_unpark(move || waking.after_park())
             .build()?;
+        let (ending, ended) = Ending::new(event_loop.event_loop.bind(py))?;
         let mailbox = Arc::clone(&event_loop.mailbox);
         mailbox.set_runtime(Some(runtime.handle().clone()));
         let thread = thread::Builder::new().name("rsgi-io".to_owned()).spawn(move || {
             // As a task, so that a panic ends it and not the thread.
-            if let Err(error) = runtime.block_on(async { tokio::spawn(life).await }) {
-                log::error!("the server has ended: {error}");
-            }
+            let over = runtime.block_on(async { tokio::spawn(life).await });
             mailbox.set_runtime(None);
             drop(mailbox);
             drop(runtime);
-            after();
+            ending.say(over.map_err(|error| {
+                log::error!("the server has ended: {error}");
+                errors::from_join(&error)
+            }));
         })?;
-        Ok(Self { thread, event_loop })
+        Ok((Self { thread, event_loop }, ended))
     }
 
     /// Waits for the thread, which is at its end. From the loop's thread.

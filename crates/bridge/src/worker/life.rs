@@ -314,6 +314,7 @@ impl Run {
             pending::<()>().await;
         };
         let is_empty = tokio::select! {
+            biased;
             () = emptied => true,
             () = streams => false,
             () = sleep_until(deadline) => false,
@@ -321,10 +322,14 @@ impl Run {
         };
         if !is_empty {
             let tasks = &self.service.app.tasks;
-            log::error!(
-                "Cancel {} running task(s), timeout graceful shutdown exceeded",
-                tasks.count()
-            );
+            match (tasks.count(), self.service.open_connections()) {
+                (0, connections) => log::warn!(
+                    "Cutting {connections} connection(s), timeout graceful shutdown exceeded"
+                ),
+                (running, _) => log::error!(
+                    "Cancel {running} running task(s), timeout graceful shutdown exceeded"
+                ),
+            }
             Python::attach(|py| tasks.cancel_all(py));
             // A task that swallows its cancellation is left behind.
             let _ = timeout(CANCEL_GRACE, tasks.emptied()).await;

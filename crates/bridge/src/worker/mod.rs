@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use rsgi_config::{Config, LogConfig, LogOptions};
 use rsgi_protocol::lifespan::LifespanMode;
 use rsgi_server::tls::{Tls, TlsError};
@@ -23,6 +22,7 @@ use rsgi_supervisor::{
 use self::control::{Control, Stop};
 use self::life::{Hooks, Run, Times, call_back};
 use crate::app::{Home, PyApp};
+use crate::keywords::Keywords;
 use crate::lifespan::LifespanRun;
 use crate::logging::{LogQueue, Queue};
 use crate::options;
@@ -76,8 +76,8 @@ impl Worker {
 
     /// A worker with these settings, for a program that serves by itself and calls `bind()` next.
     #[staticmethod]
-    fn alone(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let mut loaded = keywords::load(settings)?;
+    fn alone(py: Python<'_>, keywords: &Keywords) -> PyResult<Self> {
+        let mut loaded = keywords.loaded.clone();
         logging::make_absolute(&mut loaded.config.log)?;
         logging::install(&loaded.config.log, None)?;
         for notice in &loaded.notices {
@@ -94,7 +94,7 @@ impl Worker {
         }
         let tls =
             tls_alone(&loaded.config).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        keywords::set_environment(settings.py(), &loaded.launch.environment)?;
+        keywords::set_environment(py, &loaded.launch.environment)?;
         let bind = &loaded.config.bind;
         if let Some(address) = &bind.admin {
             log::warn!("admin_bind={address} has no effect: there is no supervisor to serve it");
@@ -106,7 +106,7 @@ impl Worker {
             queue: OnceLock::new(),
             place: Mutex::new(Some(Place { listeners: Vec::new(), scoreboard, slot: 0 })),
             control: Control::new(None, 0),
-            dumps: DumpRequests::listen_if_free(settings.py())?,
+            dumps: DumpRequests::listen_if_free(py)?,
             beside: Mutex::default(),
             stand_in: None,
             failure: OnceLock::new(),
@@ -277,14 +277,17 @@ impl Worker {
 
     /// Serve `application` on `event_loop`: on rsgi's, which has to run or to be run next, or beside
     /// any other, which has to be the running one. `on_ready` is called once connections are accepted,
-    /// and `on_end` when all is over, both from another thread if the loop is another one.
+    /// from another thread if the loop is another one.
+    ///
+    /// On rsgi's loop `on_end` is called when all is over. Beside another one a future is returned
+    /// instead, of that loop's, which must not be cancelled.
     fn serve(
         &self,
         event_loop: &Bound<'_, PyAny>,
         application: &Bound<'_, PyAny>,
         on_ready: Bound<'_, PyAny>,
         on_end: Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Option<Py<PyAny>>> {
         let py = event_loop.py();
         let home = Home::of(event_loop)?;
         let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -363,14 +366,14 @@ impl Worker {
             queue,
             config: self.config.clone(),
         };
-        let on_end = on_end.unbind();
         if let Some(other) = other {
             let life = async move { run.to_end(listeners).await };
-            let beside = Beside::start(other, life, Arc::new(hooks), move || call_back(&on_end))?;
+            let (beside, ended) = Beside::start(py, other, life, Arc::new(hooks))?;
             *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = Some(beside);
-            return Ok(());
+            return Ok(Some(ended));
         }
-        let LoopHandle::Own(reactor) = handle else { return Ok(()) };
+        let LoopHandle::Own(reactor) = handle else { return Ok(None) };
+        let on_end = on_end.unbind();
         let handle = reactor.handle();
         let handle = handle.ok_or_else(|| PyRuntimeError::new_err("the event loop is closed"))?;
         reactor.set_hooks(Arc::new(hooks));
@@ -378,10 +381,11 @@ impl Worker {
             run.to_end(listeners).await;
             call_back(&on_end);
         }));
-        Ok(())
+        Ok(None)
     }
 
-    /// Wait for the thread beside another event loop, which has called `on_end`. Called by the loop.
+    /// Wait for the thread beside another event loop, once what `serve()` returned is done. Called by
+    /// the loop.
     fn join(&self, py: Python<'_>) {
         let beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(beside) = beside {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rsgi_config::{BindAddr, Config, LoadError, LogLevel, Value, WorkerCount, from_keywords};
+use crate::support::Directory;
+use rsgi_config::{
+    BindAddr, Config, LoadError, LogLevel, Value, WorkerCount, from_keywords, from_keywords_of_run,
+};
 
 fn text(value: &str) -> Value {
     Value::Str(value.to_owned())
@@ -163,4 +166,34 @@ fn settings_of_other_servers_are_accepted_with_a_notice() {
     let loaded = from_keywords([("loop", text("uvloop"))]).expect("accepted");
     let notice = "loop=uvloop has no effect: workers run rsgi's own event loop";
     assert_eq!(loaded.notices, [notice]);
+}
+
+#[test]
+fn a_file_of_variables_has_the_number_of_processes_too() {
+    let directory = Directory::new("concurrency");
+    let file = "WEB_CONCURRENCY=3\nFORWARDED_ALLOW_IPS=10.0.0.1\n";
+    directory.write("variables", file);
+    let path = directory.path().join("variables");
+    let path = path.to_str().expect("UTF-8");
+    let app = ("app", text("main:app"));
+    let env_file = ("env_file", text(path));
+    let workers = |keywords: &[(&str, Value)]| {
+        let loaded = from_keywords_of_run(keywords.iter().cloned()).expect("right");
+        assert_eq!(loaded.config.proxy.allow_from.len(), 1);
+        loaded.config.workers.workers
+    };
+    let one = WorkerCount::Exactly(1);
+    assert_eq!(workers(&[app.clone(), env_file.clone()]), WorkerCount::Exactly(3));
+    assert_eq!(
+        workers(&[app.clone(), env_file.clone(), ("workers", Value::None)]),
+        WorkerCount::Exactly(3)
+    );
+    assert_eq!(workers(&[app.clone(), env_file.clone(), ("workers", Value::Int(1))]), one);
+    assert_eq!(
+        workers(std::slice::from_ref(&env_file)),
+        one,
+        "an object cannot be in several processes"
+    );
+    let server = config(&[app, env_file]);
+    assert_eq!(server.workers.workers, one, "a server of the program's own is one");
 }

@@ -23,6 +23,7 @@ use rsgi_protocol::websocket::{Kind, WebSocketCycle};
 use smallvec::SmallVec;
 
 use super::WebSocketOptions;
+use crate::between_turns;
 use crate::exchange::{
     Driver, Exchange, Flow, HIGH_WATER, Listener, NOBODY, Outcome, Outlet, SendError,
 };
@@ -511,7 +512,7 @@ impl State {
     /// be held.
     fn wake_connection(&self) {
         if let Driver::Waiting(listener) = &self.connection {
-            listener.waker.wake_by_ref();
+            between_turns::wake(&listener.waker);
         }
     }
 }

@@ -85,34 +85,85 @@ impl fmt::Display for Version {
     }
 }
 
-#[repr(C)]
-struct Load {
-    connections: AtomicU64,
-    requests_in_flight: AtomicU64,
-    requests_waiting: AtomicU64,
-    /// 1 while the worker cannot accept connections.
-    exhausted: AtomicU64,
+/// Numbers that begin at zero with each worker.
+trait Numbers {
+    /// Sets all of them to zero.
+    fn clear(&self);
 }
 
-#[repr(C)]
-struct Totals {
-    accepted: AtomicU64,
-    requests: AtomicU64,
-    responses: [AtomicU64; CLASSES],
-    unanswered: AtomicU64,
-    turned_away: AtomicU64,
-    timed_out: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    stalls: AtomicU64,
-    stalled_ns: AtomicU64,
+impl Numbers for AtomicU64 {
+    fn clear(&self) {
+        self.store(0, Ordering::Relaxed);
+    }
 }
 
-/// What the watchdog thread of the worker and the supervisor have to say to each other.
-#[repr(C)]
-struct Watch {
-    seen_ns: AtomicU64,
-    dumps_wanted: AtomicU64,
+impl<T: Numbers, const N: usize> Numbers for [T; N] {
+    fn clear(&self) {
+        self.iter().for_each(T::clear);
+    }
+}
+
+impl Numbers for Histogram {
+    fn clear(&self) {
+        self.counters().for_each(AtomicU64::clear);
+    }
+}
+
+impl<T: Numbers> Numbers for Line<T> {
+    fn clear(&self) {
+        self.0.clear();
+    }
+}
+
+/// A struct of [`Numbers`], which is one itself: what is added to the list is not forgotten in
+/// `clear`.
+macro_rules! numbers {
+    ($(#[$about:meta])* struct $name:ident { $($(#[$what:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$about])*
+        #[repr(C)]
+        struct $name {
+            $($(#[$what])* $field: $kind,)*
+        }
+
+        impl Numbers for $name {
+            fn clear(&self) {
+                $(self.$field.clear();)*
+            }
+        }
+    };
+}
+
+numbers! {
+    struct Load {
+        connections: AtomicU64,
+        requests_in_flight: AtomicU64,
+        requests_waiting: AtomicU64,
+        /// 1 while the worker cannot accept connections.
+        exhausted: AtomicU64,
+    }
+}
+
+numbers! {
+    struct Totals {
+        accepted: AtomicU64,
+        requests: AtomicU64,
+        responses: [AtomicU64; CLASSES],
+        unanswered: AtomicU64,
+        turned_away: AtomicU64,
+        timed_out: AtomicU64,
+        bytes_in: AtomicU64,
+        bytes_out: AtomicU64,
+        stalls: AtomicU64,
+        stalled_ns: AtomicU64,
+    }
+}
+
+numbers! {
+    /// What the watchdog thread of the worker and the supervisor have to say to each other.
+    struct Watch {
+        seen_ns: AtomicU64,
+        dumps_wanted: AtomicU64,
+    }
 }
 
 /// The numbers of one worker.
@@ -394,45 +445,11 @@ impl Slot {
 
     fn clear(&self) {
         self.set_phase(Phase::Empty);
-        let Totals {
-            accepted,
-            requests,
-            responses,
-            unanswered,
-            turned_away,
-            timed_out,
-            bytes_in,
-            bytes_out,
-            stalls,
-            stalled_ns,
-        } = &self.totals.0;
-        let Load { connections, requests_in_flight, requests_waiting, exhausted } = &self.load.0;
-        let single = [
-            accepted,
-            requests,
-            unanswered,
-            turned_away,
-            timed_out,
-            bytes_in,
-            bytes_out,
-            stalls,
-            stalled_ns,
-            connections,
-            requests_in_flight,
-            requests_waiting,
-            exhausted,
-            &self.running_since_ns.0,
-            &self.watch.0.seen_ns,
-            &self.watch.0.dumps_wanted,
-        ];
-        for counter in single
-            .into_iter()
-            .chain(responses)
-            .chain(self.latency.0.counters())
-            .chain(self.queue.0.counters())
-            .chain(&self.identity.0.versions)
-        {
-            counter.store(0, Ordering::Relaxed);
+        let Self { identity, running_since_ns, watch, load, totals, latency, queue } = self;
+        let groups: [&dyn Numbers; 7] =
+            [&identity.0.versions, running_since_ns, watch, load, totals, latency, queue];
+        for group in groups {
+            group.clear();
         }
         self.set_pid(0);
     }

@@ -30,6 +30,9 @@ use crate::between_turns;
 /// use the same number.
 pub const HIGH_WATER: usize = 64 * 1024;
 
+/// A waker that wakes nobody, for a look whether there is something. One object, which can be told from others.
+pub static NOBODY: &Waker = Waker::noop();
+
 /// In how many pieces: small ones cost more than their length.
 const PIECES: usize = 1024;
 

@@ -37,7 +37,7 @@ pub use access_log::{
 };
 pub use between_turns::BetweenTurns;
 pub use deadline::Deadline;
-pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, SendError};
+pub use exchange::{Exchange, Flow, HIGH_WATER, NOBODY, Outcome, Received, SendError};
 pub use file::{FileError, FileSource, OpenFile, send_file};
 pub use live::{LiveRequest, LiveRequests};
 pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escaped};

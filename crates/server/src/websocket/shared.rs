@@ -24,7 +24,9 @@ use smallvec::SmallVec;
 
 use super::WebSocketOptions;
 use crate::between_turns;
-use crate::exchange::{Driver, Exchange, Flow, HIGH_WATER, Listener, Outcome, Outlet, SendError};
+use crate::exchange::{
+    Driver, Exchange, Flow, HIGH_WATER, Listener, NOBODY, Outcome, Outlet, SendError,
+};
 use crate::http1::write_queue::WriteQueue;
 
 /// What may be sent without a pause before others get their turn, to a client that reads as fast.
@@ -518,7 +520,7 @@ impl State {
 /// Leaves a waker, unless it is there already or wakes nobody (a look whether there is anything).
 fn wait(waiting: &mut Waiting, cx: &Context<'_>) {
     let is_known = waiting.iter().any(|waker| waker.will_wake(cx.waker()));
-    if !is_known && !cx.waker().will_wake(Waker::noop()) {
+    if !is_known && !cx.waker().will_wake(NOBODY) {
         waiting.push(cx.waker().clone());
     }
 }

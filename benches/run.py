@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from harness import balance, idle, machine, plot, redis_server, report, results, throughput
@@ -206,6 +207,9 @@ def prepare(options: argparse.Namespace) -> None:
     python = machine.rsgi_python(options.rsgi)
     if python and python.rpartition(".")[0] != platform.python_version().rpartition(".")[0]:
         raise SystemExit(f"rsgi runs on Python {python}, the peers on {platform.python_version()}")
+    if find_spec("rsgi") and Path(options.rsgi).absolute().parent != Path(sys.executable).parent:
+        # Every server gets the peers' packages in PYTHONPATH, before its own.
+        raise SystemExit("rsgi is installed beside the peers, and would be measured instead")
     if os.getloadavg()[0] > machine.BUSY_LOAD:
         print(f"warning: the machine is not quiet, load {os.getloadavg()[0]:.2f}", flush=True)
     os.sched_setaffinity(0, {options.load_core})

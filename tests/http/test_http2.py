@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,19 +12,31 @@ import pytest
 
 from tests.conftest import Serve, Shared
 from tests.support.flavour import rsgi_only
-from tests.support.http2 import PATIENCE, PREFACE, Http2, frame
+from tests.support.http2 import PATIENCE, Http2, frame
+from tests.support.http2_floods import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GET,
+    GOAWAY,
+    HEADERS,
+    MEBIBYTE,
+    NOISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    endless_head,
+    endure,
+    pings,
+    resets,
+    settings,
+)
+from tests.support.programs import curl_with_http2, run
 from tests.support.server import Server
 from tests.support.waiting import eventually, settled
 
 pytestmark = rsgi_only("it speaks HTTP/2 over TLS only, and not by default")
-
-MEBIBYTE = 1 << 20
-# How far the resident set may move for other reasons (first use of code, allocator arenas).
-NOISE = 24 * MEBIBYTE
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
-WINDOW_UPDATE, CONTINUATION = 8, 9
-END_STREAM, END_HEADERS = 1, 4
-GET = b"\x82\x84\x86\x41\x01a"  # HPACK's static table
 
 
 @pytest.fixture
@@ -79,19 +88,15 @@ def test_the_scope_is_what_asgi_says(shared: Shared) -> None:
     assert "http.response.trailers" in scope["extensions"]
 
 
-def test_httpx_and_curl_are_served(sending: Server) -> None:
+def test_httpx_is_served(sending: Server) -> None:
     with httpx.Client(http1=False, http2=True, trust_env=False, timeout=PATIENCE) as client:
         response = client.get(f"{sending.base_url}/chunks")
     assert (response.http_version, response.text) == ("HTTP/2", "hello world")
-    curl = shutil.which("curl")
-    if curl is None:
-        return
-    command = [curl, "-sS", "--http2-prior-knowledge", "-w", "%{http_version}"]
-    asked = subprocess.run(
-        [*command, f"{sending.base_url}/chunks"], capture_output=True, text=True, timeout=PATIENCE
-    )
-    if "does not support" not in asked.stderr:
-        assert asked.stdout == "hello world2", asked.stderr
+
+
+def test_curl_is_served(sending: Server) -> None:
+    flags = ["-sS", "--http2-prior-knowledge", "-w", "%{http_version}"]
+    assert run(curl_with_http2(), *flags, f"{sending.base_url}/chunks") == "hello world2"
 
 
 def test_both_protocols_share_the_port(sending: Server) -> None:
@@ -222,35 +227,22 @@ def test_a_request_in_flight_finishes_in_a_drain(serve: Serve) -> None:
 # Clients that do not mean well
 
 
-def rapid_resets() -> bytes:
-    cancel = (8).to_bytes(4, "big")
-    return b"".join(
-        frame(HEADERS, END_HEADERS | END_STREAM, number, GET) + frame(RST_STREAM, 0, number, cancel)
-        for number in range(1, 40_000, 2)
-    )
-
-
-def endless_head() -> bytes:
-    field = b"\x00\x01x\x7f\xe9\x06" + b"x" * 1000
-    begin = frame(HEADERS, END_STREAM, 1, GET)
-    return begin + frame(CONTINUATION, 0, 1, field * 16) * 500
-
-
 def header_bomb() -> bytes:
     # One field of 4000 bytes goes into the table; then each byte is one more of it.
-    begin = GET + b"\x40\x01x\x7f\xa1\x1e" + b"x" * 4000
+    begin = GET["http"] + b"\x40\x01x\x7f\xa1\x1e" + b"x" * 4000
     return frame(HEADERS, END_STREAM, 1, begin) + frame(CONTINUATION, 0, 1, b"\xbe" * 16_000) * 200
 
 
 FLOODS: dict[str, Callable[[], bytes]] = {
-    "rapid resets": rapid_resets,
+    "rapid resets": lambda: resets(GET["http"]),
     "requests": lambda: b"".join(
-        frame(HEADERS, END_HEADERS | END_STREAM, number, GET) for number in range(1, 100_000, 2)
+        frame(HEADERS, END_HEADERS | END_STREAM, number, GET["http"])
+        for number in range(1, 100_000, 2)
     ),
-    "an endless head": endless_head,
+    "an endless head": lambda: endless_head(GET["http"]),
     "a header bomb": header_bomb,
-    "pings": lambda: frame(PING, 0, 0, bytes(8)) * 200_000,
-    "settings": lambda: frame(SETTINGS, 0, 0, b"\x00\x04\x00\x00\xff\xff") * 200_000,
+    "pings": pings,
+    "settings": settings,
     "empty settings": lambda: frame(SETTINGS) * 200_000,
     "window updates": lambda: frame(WINDOW_UPDATE, 0, 0, b"\x00\x00\x00\x01") * 200_000,
     "unknown frames": lambda: frame(200, 0, 0, bytes(100)) * 50_000,
@@ -261,35 +253,9 @@ FLOODS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("kind", FLOODS)
 def test_a_flood_costs_little_and_others_are_served(serve: Serve, kind: str) -> None:
     server = serve("tests.apps.sending:app", "--no-access-log")
+    connect = [lambda: server.connect().socket] * 4
     with Http2(server) as honest:
-        assert honest.ask("/length").body == b"hello"
-        before = server.memory()
-        slowest = 0.0
-        floods = [server.connect() for _ in range(4)]
-        rest = {}
-        for wire in floods:
-            wire.send(PREFACE + frame(SETTINGS))
-            wire.socket.setblocking(False)
-            rest[wire] = memoryview(FLOODS[kind]())
-        end = time.monotonic() + 2
-        while time.monotonic() < end:
-            for wire in list(rest):
-                try:
-                    # The answers are left where they are.
-                    rest[wire] = rest[wire][wire.socket.send(rest[wire][:65536]) :]
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    del rest[wire]
-                    continue
-                if not rest[wire]:
-                    del rest[wire]
-            start = time.monotonic()
-            assert honest.ask("/length").body == b"hello"
-            slowest = max(slowest, time.monotonic() - start)
-            assert server.memory() - before < NOISE
-        assert slowest < 5
-        assert server.is_running()
+        endure(server, honest, ("/length", b"hello"), connect, FLOODS[kind]())
 
 
 def test_streams_that_stay_open_hold_little(serve: Serve) -> None:

@@ -68,19 +68,21 @@ def replace(path: Path, text: str) -> None:
 class Authority:
     """An authority of this test's own."""
 
-    def __init__(self) -> None:
-        """Make its key and its certificate."""
+    def __init__(self, above: Authority | None = None) -> None:
+        """Make its key and its certificate, which is signed by the authority above, if any."""
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = name_of("authority")
+        self._name = name_of("intermediate" if above else "authority")
+        above = above or self
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         self._certificate = (
-            self._builder(self._name, self._key)
+            above._builder(self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
             )
-            .sign(self._key, hashes.SHA256())
+            .add_extension(above._identifier(), critical=False)
+            .sign(above._key, hashes.SHA256())
         )
         self.pem = self._certificate.public_bytes(_PEM).decode()
 
@@ -96,19 +98,21 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(days=1))
         )
 
+    def _identifier(self) -> x509.AuthorityKeyIdentifier:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+
     def issue(self, *names: str, key: Key | None = None) -> Issued:
         """Issue a certificate for a server of these names, or a client of the first."""
         key = key or ec.generate_private_key(ec.SECP256R1())
         alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
         alternatives.append(x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")))
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
             self._builder(name_of(names[0]), key)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(issuer, critical=False)
+            .add_extension(self._identifier(), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return Issued(certificate, key)
@@ -122,10 +126,7 @@ class Authority:
             .last_update(now - datetime.timedelta(hours=1))
             .next_update(now + datetime.timedelta(days=1))
             .add_extension(x509.CRLNumber(1), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
-                critical=False,
-            )
+            .add_extension(self._identifier(), critical=False)
         )
         for issued in revoked:
             builder = builder.add_revoked_certificate(

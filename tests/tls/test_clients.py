@@ -54,6 +54,23 @@ def test_a_certificate_reaches_the_application(
     server.wait_for_log(r"TLS handshake with 127\.0\.0\.1:\d+ failed: invalid peer certificate")
 
 
+def test_a_certificate_may_come_with_its_chain(
+    serve: Serve, connect: Connect, authority: Authority, certificate: list[str], tmp_path: Path
+) -> None:
+    replace(tmp_path / "ca.pem", authority.pem)
+    flags = ["--ssl-ca-certs", str(tmp_path / "ca.pem"), "--ssl-cert-reqs", "required"]
+    server = serve(SCOPE, *certificate, *flags)
+    below = Authority(authority)
+    client = below.issue("client.example")
+    path, key = client.write(tmp_path, "client")
+    assert not is_let_in(server, connect, authority.client((path, key)))
+    replace(Path(path), client.pem + below.pem)
+    context = authority.client((path, key))
+    with contextlib.closing(connect(server, context)) as connection:
+        tls = ast.literal_eval(connection.ask().decode())["extensions"]["tls"]
+    assert tls["client_cert_chain"] == (client.pem, below.pem)
+
+
 def test_a_revoked_certificate_is_refused_as_soon_as_the_list_says_so(
     serve: Serve, connect: Connect, authority: Authority, certificate: list[str], tmp_path: Path
 ) -> None:

@@ -231,6 +231,21 @@ def test_keys_come_in_every_form(
     assert "hunter2" not in server.stderr()
 
 
+def test_the_chain_is_sent_with_the_certificate(
+    serve: Serve, connect: Connect, authority: Authority, tmp_path: Path
+) -> None:
+    below = Authority(authority)
+    issued = below.issue("localhost")
+    path, key = issued.write(tmp_path)
+    flags = ["--ssl-certfile", path, "--ssl-keyfile", key]
+    # The client knows the authority above only.
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect(serve(ECHO, *flags))
+    Path(path).write_text(issued.pem + below.pem)
+    with contextlib.closing(connect(serve(ECHO, *flags))) as connection:
+        connection.ask()
+
+
 def test_rsgi_run_speaks_tls(authority: Authority, tmp_path: Path, serve: Serve) -> None:
     path, key = authority.issue("localhost").write(tmp_path)
     program = (

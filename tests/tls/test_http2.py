@@ -5,13 +5,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +18,24 @@ import pytest
 from tests.conftest import Serve
 from tests.support.certificates import Authority, replace
 from tests.support.http2 import PATIENCE, PREFACE, Http2, frame
+from tests.support.http2_floods import (
+    DATA,
+    END_HEADERS,
+    GET,
+    HEADERS,
+    MEBIBYTE,
+    NOISE,
+    PING,
+    SETTINGS,
+    WINDOW_UPDATE,
+    endless_head,
+    endure,
+    pings,
+    resets,
+    settings,
+)
 from tests.support.http2_websocket import SocketOverHttp2
+from tests.support.programs import curl_with_http2, run, tool
 from tests.support.server import Server
 from tests.support.waiting import eventually
 from tests.support.wire import Cut, Wire
@@ -29,10 +43,6 @@ from tests.support.wire import Cut, Wire
 ECHO = "tests.apps.echo:app"
 SCOPE = "tests.apps.scope:app"
 SENDING = "tests.apps.sending:app"
-MEBIBYTE = 1 << 20
-# How far the resident set may move for other reasons (first use of code, allocator arenas).
-NOISE = 24 * MEBIBYTE
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 
 Opened = Callable[..., Http2]
 
@@ -56,29 +66,6 @@ def encrypted(server: Server, context: ssl.SSLContext, *protocols: str) -> ssl.S
     context.set_alpn_protocols(list(protocols or ("h2",)))
     plain = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
     return context.wrap_socket(plain, server_hostname="localhost")
-
-
-def tool(name: str) -> str:
-    """Return the path of a program, or skip the test."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def run(*command: str, stdin: str = "") -> str:
-    """Run a client; return what it writes: openssl shows keys and tickets byte by byte."""
-    done = subprocess.run(
-        command,
-        input=stdin,
-        capture_output=True,
-        encoding="utf-8",
-        errors="backslashreplace",
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
 
 
 def test_the_scope_says_so(
@@ -113,9 +100,7 @@ def test_httpx_gets_and_posts(serve: Serve, authority: Authority, certificate: l
 def test_curl_chooses_http2(
     serve: Serve, authority: Authority, certificate: list[str], tmp_path: Path
 ) -> None:
-    curl = tool("curl")
-    if "HTTP2" not in run(curl, "--version"):
-        pytest.skip("curl is built without HTTP/2")
+    curl = curl_with_http2()
     replace(tmp_path / "ca.pem", authority.pem)
     server = serve(SENDING, *certificate)
     command = [curl, "-sS", "--cacert", str(tmp_path / "ca.pem"), "-w", "%{http_version}"]
@@ -281,33 +266,19 @@ def test_a_stop_loses_no_response(
     assert server.wait(PATIENCE) == 0
 
 
-def rapid_resets() -> bytes:
-    get = b"\x82\x84\x87\x41\x01a"
-    return b"".join(
-        frame(HEADERS, 5, number, get) + frame(RST_STREAM, 0, number, bytes([0, 0, 0, 8]))
-        for number in range(1, 40_000, 2)
-    )
-
-
 def websocket_resets() -> bytes:
     # `:method`, `:path`, `:scheme`, `:authority`, `:protocol` and the version.
     head = b"\x02\x07CONNECT\x04\x05/echo\x87\x41\x01a\x00\x09:protocol\x09websocket"
     head += b"\x00\x15sec-websocket-version\x0213"
-    return b"".join(
-        frame(HEADERS, 4, number, head) + frame(RST_STREAM, 0, number, bytes([0, 0, 0, 8]))
-        for number in range(1, 40_000, 2)
-    )
+    return resets(head, END_HEADERS)
 
 
 FLOODS: dict[str, Callable[[], bytes]] = {
-    "rapid resets": rapid_resets,
+    "rapid resets": lambda: resets(GET["https"]),
     "WebSockets that are reset": websocket_resets,
-    "an endless head": lambda: (
-        frame(HEADERS, 1, 1, b"\x82\x84\x87\x41\x01a")
-        + frame(CONTINUATION, 0, 1, (b"\x00\x01x\x7f\xe9\x06" + b"x" * 1000) * 16) * 500
-    ),
-    "pings": lambda: frame(PING, 0, 0, bytes(8)) * 200_000,
-    "settings": lambda: frame(SETTINGS, 0, 0, b"\x00\x04\x00\x00\xff\xff") * 200_000,
+    "an endless head": lambda: endless_head(GET["https"]),
+    "pings": pings,
+    "settings": settings,
 }
 
 
@@ -316,34 +287,9 @@ def test_a_flood_costs_little_and_others_are_served(
     serve: Serve, opened: Opened, authority: Authority, certificate: list[str], kind: str
 ) -> None:
     server = serve("tests.apps.sockets.scenarios:app", *certificate, "--no-access-log")
-    with opened(server) as honest, contextlib.ExitStack() as stack:
-        assert honest.ask("/").body == b"http"
-        before = server.memory()
-        rest = {}
-        for _ in range(3):
-            flood = stack.enter_context(encrypted(server, authority.client()))
-            flood.sendall(PREFACE + frame(SETTINGS))
-            flood.setblocking(False)
-            rest[flood] = memoryview(FLOODS[kind]())
-        slowest, end = 0.0, time.monotonic() + 1.5
-        while time.monotonic() < end:
-            for flood in list(rest):
-                try:
-                    # The answers are left where they are.
-                    rest[flood] = rest[flood][flood.send(rest[flood][:16384]) :]
-                except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                    continue
-                except OSError:
-                    del rest[flood]
-                    continue
-                if not rest[flood]:
-                    del rest[flood]
-            start = time.monotonic()
-            assert honest.ask("/").body == b"http"
-            slowest = max(slowest, time.monotonic() - start)
-            assert server.memory() - before < NOISE
-        assert slowest < 5
-        assert server.is_running()
+    connect = [lambda: encrypted(server, authority.client())] * 3
+    with opened(server) as honest:
+        endure(server, honest, ("/", b"http"), connect, FLOODS[kind]())
 
 
 def test_slow_readers_hold_little(serve: Serve, opened: Opened, certificate: list[str]) -> None:

@@ -40,6 +40,18 @@ def test_who_waits_goes_on_as_with_a_future_of_asyncio(
         assert client.recv(timeout=PATIENCE) == answer
 
 
+@pytest.mark.parametrize(
+    ("target", "count", "last"),
+    [("/in-turn", 18, " ".join(map(str, range(18)))), ("/kept", 3, "2")],
+)
+def test_one_wait_after_another(server: Server, target: str, count: int, last: str) -> None:
+    with open_client(server, target) as client:
+        for number in range(count):
+            assert client.recv(timeout=PATIENCE) == "go"
+            client.send(str(number))
+        assert client.recv(timeout=PATIENCE) == last
+
+
 def test_a_thread_can_wake_who_waits(server: Server, key: str) -> None:
     with server.connect() as wire:
         wire.send(handshake(f"/refused-by-a-thread?{key}"))

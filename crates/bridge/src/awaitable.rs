@@ -7,24 +7,27 @@
 //! operation does not finish, and takes nothing, unless it is awaited.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
-use smallvec::SmallVec;
+use rsgi_server::NOBODY;
 
 use crate::other_loop::LoopHandle;
-use crate::reactor::Deferred;
+use crate::suspension::Suspension;
 
 /// Something that an application awaits.
 pub(crate) trait Operation: Send + Sync + 'static {
     /// The result, or the promise to wake `cx` once there may be one. Takes nothing unless it
     /// returns it.
     fn poll(&self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>>;
+
+    /// Whether there may be another result after this one.
+    fn can_be_repeated(&self) -> bool {
+        false
+    }
 }
 
 /// An awaitable that is done and returns `None`. It has no state: one object serves every call.
@@ -78,10 +81,7 @@ impl Done {
 
 /// An awaitable over an [`Operation`].
 ///
-/// While it waits it is its own future: it yields itself, and the task that awaits it leaves its
-/// wake-up here, as it would with an `asyncio.Future`. So nothing is made for a wait, and the
-/// wake-up does not go through the event loop's queue: [`Reactor`] runs it inside `select()`, where
-/// the message that ends the wait has come from.
+/// Where it has to wait, the task that awaits it is suspended on a [`Suspension`].
 #[pyclass(frozen, module = "rsgi._native")]
 pub struct Awaitable {
     state: Mutex<State>,
@@ -96,9 +96,9 @@ impl std::fmt::Debug for Awaitable {
 /// ```text
 ///        nothing there       woken, and nothing there
 /// Fresh ───────────────► Waiting ◄──┐
-///   │                     │  └──────┘
-///   │ there is something  │ woken, and there is something
-///   └─────────────────────┴─────────────► Over
+///   │ ▲                   │  └──────┘
+///   │ │ [`Awaitable::renew`]  │ woken, and there is something
+///   └─┴───────────────────┴─────────────► Over
 /// ```
 enum State {
     /// Not awaited yet.
@@ -106,9 +106,9 @@ enum State {
     /// Suspended once, to let the loop run.
     Yielded,
     /// Suspended until the operation has something.
-    Waiting(Waiting),
-    /// Awaited to its end, thrown into or closed.
-    Over,
+    Waiting(Work),
+    /// Awaited to its end, thrown into or closed. With what it is renewed by, if it came to its end.
+    Over(Option<Work>),
 }
 
 /// What the first step does.
@@ -124,43 +124,14 @@ enum Start {
 struct Work {
     operation: Box<dyn Operation>,
     handle: LoopHandle,
-}
-
-/// The future that a suspended operation is.
-struct Waiting {
-    work: Work,
-    progress: Progress,
-    handover: Handover,
-    event_loop: Py<PyAny>,
-    /// Whom to call once there is progress, and in which context.
-    callbacks: SmallVec<[Callback; 1]>,
-}
-
-struct Callback {
-    function: Py<PyAny>,
-    context: Option<Py<PyAny>>,
-}
-
-enum Progress {
-    Pending,
-    Woken,
-    /// With what `cancel()` was given.
-    Cancelled(Option<Py<PyAny>>),
-}
-
-/// asyncio's `_asyncio_future_blocking`: tells `await future` from a future that a coroutine yields
-/// by mistake.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Handover {
-    /// Has been yielded, and the task has not seen it yet.
-    Yielded,
-    Taken,
+    /// What the last wait was spent on, or is.
+    suspension: Option<Arc<Suspension>>,
 }
 
 /// How a step ended.
 enum Step {
-    /// The task is to wait for this object.
-    Wait,
+    /// The task is to wait for this future.
+    Wait(Py<PyAny>),
     /// The task is to wait for one turn of the loop.
     Pause,
     Return(Py<PyAny>),
@@ -169,7 +140,7 @@ enum Step {
 impl Awaitable {
     /// Awaits `operation`, whose wake-ups reach the loop by `handle`.
     pub(crate) fn operation(operation: Box<dyn Operation>, handle: LoopHandle) -> Self {
-        Self::starting(Start::Operation(Work { operation, handle }))
+        Self::starting(Start::Operation(Work { operation, handle, suspension: None }))
     }
 
     /// Returns `None` after one turn of the loop.
@@ -186,114 +157,103 @@ impl Awaitable {
         Self { state: Mutex::new(State::Fresh(start)) }
     }
 
+    /// Makes it as if it had not been awaited, if it has come to its end and its operation is one that can
+    /// be awaited again. For who knows that nobody else refers to it.
+    pub(crate) fn renew(&self) -> bool {
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, State::Over(None)) {
+            State::Over(Some(work)) => {
+                *state = State::Fresh(Start::Operation(work));
+                true
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with the future that this is while it waits. No Python object may be dropped
-    /// in there: what its end runs may come back here.
-    fn with_future<R>(&self, call: impl FnOnce(&mut Waiting) -> R) -> Option<R> {
-        match &mut *self.state() {
-            State::Waiting(waiting) => Some(call(waiting)),
-            _ => None,
-        }
-    }
-
-    fn step(slf: &Bound<'_, Self>) -> PyResult<Step> {
-        let py = slf.py();
-        let this = slf.get();
+    fn step(&self, py: Python<'_>) -> PyResult<Step> {
         // While a step runs Python code the state is `Over`, so that a second task which awaits the
         // same object is told.
-        let state = std::mem::replace(&mut *this.state(), State::Over);
+        let state = std::mem::replace(&mut *self.state(), State::Over(None));
         match state {
-            State::Over => {
+            State::Over(_) => {
                 Err(PyRuntimeError::new_err("cannot reuse already awaited receive() or send()"))
             }
             State::Yielded => Ok(Step::Return(py.None())),
             State::Fresh(Start::Error(error)) => Err(error),
             State::Fresh(Start::Yield) => {
-                *this.state() = State::Yielded;
+                *self.state() = State::Yielded;
                 Ok(Step::Pause)
             }
-            State::Fresh(Start::Operation(work)) => Self::advance(slf, work),
-            State::Waiting(waiting) => match waiting.progress {
-                Progress::Woken => Self::advance(slf, waiting.work),
-                Progress::Cancelled(message) => Err(cancelled(py, message)?),
-                Progress::Pending => {
-                    *this.state() = State::Waiting(waiting);
-                    Err(PyRuntimeError::new_err("receive() or send() is being awaited already"))
+            State::Fresh(Start::Operation(work)) => {
+                // Where the one before had to wait, so will this one, most often.
+                if work.suspension.is_some() { self.wait(py, work) } else { self.look(py, work) }
+            }
+            State::Waiting(work) => {
+                if work.suspension.as_ref().is_none_or(|suspension| suspension.is_woken()) {
+                    return self.look(py, work);
                 }
-            },
+                *self.state() = State::Waiting(work);
+                Err(PyRuntimeError::new_err("receive() or send() is being awaited already"))
+            }
+        }
+    }
+
+    /// Polls the operation where the result most often is there, and no waker is needed.
+    fn look(&self, py: Python<'_>, work: Work) -> PyResult<Step> {
+        match work.operation.poll(py, &mut Context::from_waker(NOBODY)) {
+            Poll::Ready(result) => self.finish(py, work, result),
+            Poll::Pending => self.wait(py, work),
         }
     }
 
     /// Polls the operation; where it has to wait, suspends.
-    fn advance(slf: &Bound<'_, Self>, work: Work) -> PyResult<Step> {
-        let py = slf.py();
-        // Most often the result is there, and no waker is needed.
-        let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(result) = work.operation.poll(py, &mut cx) {
-            return result.map(Step::Return);
-        }
+    fn wait(&self, py: Python<'_>, mut work: Work) -> PyResult<Step> {
         let event_loop = running_loop(py)?;
-        let is_home = work.handle.drives(&event_loop);
-        let waker = Waker::from(Arc::new(Alarm {
-            awaitable: slf.clone().unbind(),
-            elsewhere: (!is_home).then(|| event_loop.clone().unbind()),
-            handle: work.handle.clone(),
-        }));
-        if let Poll::Ready(result) = work.operation.poll(py, &mut Context::from_waker(&waker)) {
-            return result.map(Step::Return);
+        let suspension = match work.suspension.take() {
+            Some(suspension) if suspension.serves(&event_loop) => suspension,
+            _ => Suspension::new(event_loop, work.handle.clone())?,
+        };
+        suspension.begin();
+        let waker = Waker::from(Arc::clone(&suspension));
+        let polled = work.operation.poll(py, &mut Context::from_waker(&waker));
+        if let Poll::Ready(result) = polled {
+            work.suspension = Some(suspension);
+            return self.finish(py, work, result);
         }
-        *slf.get().state() = State::Waiting(Waiting {
-            work,
-            progress: Progress::Pending,
-            handover: Handover::Yielded,
-            event_loop: event_loop.unbind(),
-            callbacks: SmallVec::new(),
-        });
-        Ok(Step::Wait)
+        let future = suspension.future(py)?;
+        work.suspension = Some(suspension);
+        *self.state() = State::Waiting(work);
+        Ok(Step::Wait(future))
     }
 
-    fn resume(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        match Self::step(slf)? {
-            Step::Wait => Ok(slf.clone().into_any().unbind()),
-            Step::Pause => Ok(slf.py().None()),
-            Step::Return(value) => Err(PyStopIteration::new_err((value,))),
-        }
-    }
-
-    /// There may be something now: runs the task that waits.
-    fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let callbacks = slf.get().with_future(|future| match future.progress {
-            Progress::Pending => {
-                future.progress = Progress::Woken;
-                std::mem::take(&mut future.callbacks)
+    fn finish(
+        &self,
+        py: Python<'_>,
+        mut work: Work,
+        result: PyResult<Py<PyAny>>,
+    ) -> PyResult<Step> {
+        if work.operation.can_be_repeated() {
+            if !Suspension::serves_again(py) {
+                work.suspension = None;
             }
-            Progress::Woken | Progress::Cancelled(_) => SmallVec::new(),
-        });
-        for Callback { function, context } in callbacks.into_iter().flatten() {
-            match context {
-                Some(context) => {
-                    context.bind(py).call_method1(intern!(py, "run"), (function, slf))?;
-                }
-                None => {
-                    function.bind(py).call1((slf,))?;
-                }
-            }
+            *self.state() = State::Over(Some(work));
         }
-        Ok(())
+        result.map(Step::Return)
     }
 
-    /// Has the callbacks called by the event loop.
-    fn schedule(slf: &Bound<'_, Self>, event_loop: Py<PyAny>, callback: Callback) -> PyResult<()> {
-        let py = slf.py();
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "context"), callback.context)?;
-        let arguments = (callback.function, slf);
-        event_loop.call_method(py, intern!(py, "call_soon"), arguments, Some(&keywords))?;
-        Ok(())
+    fn resume(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.step(py)? {
+            Step::Wait(future) => Ok(future),
+            Step::Pause => Ok(py.None()),
+            Step::Return(value) => Err(stop_iteration(py, value)?),
+        }
     }
 }
 
@@ -307,12 +267,12 @@ impl Awaitable {
         slf
     }
 
-    fn __next__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        Self::resume(slf)
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.resume(py)
     }
 
-    fn send(slf: &Bound<'_, Self>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        Self::resume(slf)
+    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.resume(py)
     }
 
     #[pyo3(signature = (kind, value = None, traceback = None))]
@@ -328,193 +288,31 @@ impl Awaitable {
     }
 
     fn close(&self) {
-        let state = std::mem::replace(&mut *self.state(), State::Over);
+        let state = std::mem::replace(&mut *self.state(), State::Over(None));
         drop(state);
-    }
-
-    /// `True` only for the task that has just been given this; `None` where this is a coroutine
-    /// like any other (`asyncio.isfuture`).
-    #[getter(_asyncio_future_blocking)]
-    fn is_handed_over(&self) -> Option<bool> {
-        let handover = self.with_future(|future| future.handover);
-        (handover == Some(Handover::Yielded)).then_some(true)
-    }
-
-    #[setter(_asyncio_future_blocking)]
-    fn hand_over(&self, is_blocking: bool) {
-        let handover = if is_blocking { Handover::Yielded } else { Handover::Taken };
-        self.with_future(|future| future.handover = handover);
-    }
-
-    /// The loop of the task that waits.
-    fn get_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.with_future(|future| future.event_loop.clone_ref(py)) {
-            Some(event_loop) => Ok(event_loop),
-            None => Ok(running_loop(py)?.unbind()),
-        }
-    }
-
-    #[pyo3(signature = (function, *, context = None))]
-    fn add_done_callback(
-        slf: &Bound<'_, Self>,
-        function: Py<PyAny>,
-        context: Option<Py<PyAny>>,
-    ) -> PyResult<()> {
-        let mut callback = Some(Callback { function, context });
-        slf.get().with_future(|future| {
-            if matches!(future.progress, Progress::Pending) {
-                future.callbacks.extend(callback.take());
-            }
-        });
-        match callback {
-            Some(callback) => {
-                let event_loop = slf.get().get_loop(slf.py())?;
-                Self::schedule(slf, event_loop, callback)
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn remove_done_callback(&self, function: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let callbacks = self.with_future(|future| std::mem::take(&mut future.callbacks));
-        let (mut kept, mut removed) = (SmallVec::new(), 0);
-        for callback in callbacks.into_iter().flatten() {
-            if callback.function.bind(function.py()).eq(function)? {
-                removed += 1;
-            } else {
-                kept.push(callback);
-            }
-        }
-        self.with_future(|future| std::mem::swap(&mut future.callbacks, &mut kept));
-        Ok(removed)
-    }
-
-    /// Has the task that waits find a `CancelledError` here.
-    #[pyo3(signature = (msg = None))]
-    fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
-        let py = slf.py();
-        let cancelled = slf.get().with_future(|future| match future.progress {
-            Progress::Pending => {
-                future.progress = Progress::Cancelled(msg);
-                let callbacks = std::mem::take(&mut future.callbacks);
-                Some((future.event_loop.clone_ref(py), callbacks))
-            }
-            Progress::Woken | Progress::Cancelled(_) => None,
-        });
-        let Some((event_loop, callbacks)) = cancelled.flatten() else {
-            return Ok(false);
-        };
-        for callback in callbacks {
-            Self::schedule(slf, event_loop.clone_ref(py), callback)?;
-        }
-        Ok(true)
-    }
-
-    fn cancelled(&self) -> bool {
-        self.with_future(|future| matches!(future.progress, Progress::Cancelled(_)))
-            .unwrap_or(false)
-    }
-
-    fn done(&self) -> bool {
-        self.with_future(|future| !matches!(future.progress, Progress::Pending)).unwrap_or(true)
-    }
-
-    /// `None`: what was waited for is the result of the coroutine, not of the future.
-    fn result(&self, py: Python<'_>) -> PyResult<()> {
-        let progress = self.with_future(|future| match &future.progress {
-            Progress::Pending => Progress::Pending,
-            Progress::Woken => Progress::Woken,
-            Progress::Cancelled(message) => {
-                Progress::Cancelled(message.as_ref().map(|message| message.clone_ref(py)))
-            }
-        });
-        match progress {
-            None | Some(Progress::Woken) => Ok(()),
-            Some(Progress::Pending) => Err(invalid_state(py)?),
-            Some(Progress::Cancelled(message)) => Err(cancelled(py, message)?),
-        }
-    }
-
-    fn exception(&self, py: Python<'_>) -> PyResult<()> {
-        self.result(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Ok(state) = self.state.try_lock()
-            && let State::Waiting(waiting) = &*state
+            && let State::Waiting(work)
+            | State::Fresh(Start::Operation(work))
+            | State::Over(Some(work)) = &*state
+            && let Some(suspension) = &work.suspension
         {
-            visit.call(&waiting.event_loop)?;
-            if let Progress::Cancelled(message) = &waiting.progress {
-                visit.call(message)?;
-            }
-            for callback in &waiting.callbacks {
-                visit.call(&callback.function)?;
-                visit.call(&callback.context)?;
-            }
+            suspension.traverse(&visit)?;
         }
         Ok(())
     }
-}
 
-/// Wakes the task that awaits.
-struct Alarm {
-    awaitable: Py<Awaitable>,
-    /// Another event loop than the application's, if it is one of those that waits.
-    elsewhere: Option<Py<PyAny>>,
-    handle: LoopHandle,
-}
-
-impl Alarm {
-    fn call(&self, py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
-        let wake = pyo3::wrap_pyfunction!(wake_awaitable, py)?;
-        let call = intern!(py, "call_soon_threadsafe");
-        event_loop.bind(py).call_method1(call, (wake, &self.awaitable))?;
-        Ok(())
+    fn __clear__(&self) {
+        self.close();
     }
 }
 
-impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {
-        match &self.elsewhere {
-            None => {
-                let handle = self.handle.clone();
-                handle.defer(self);
-            }
-            Some(event_loop) => Python::attach(|py| {
-                if let Err(error) = self.call(py, event_loop) {
-                    // The loop was closed under the waiting task.
-                    log::debug!("could not wake a task: {error}");
-                }
-            }),
-        }
-    }
-}
-
-impl Deferred for Alarm {
-    fn run(&self, py: Python<'_>) -> PyResult<()> {
-        Awaitable::wake(self.awaitable.bind(py))
-    }
-}
-
-#[pyfunction]
-fn wake_awaitable(awaitable: &Bound<'_, Awaitable>) -> PyResult<()> {
-    Awaitable::wake(awaitable)
-}
-
-fn cancelled(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
-    static CANCELLED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let kind = CANCELLED.import(py, "asyncio", "CancelledError")?;
-    let error = match message {
-        Some(message) => kind.call1((message,))?,
-        None => kind.call0()?,
-    };
+/// By which an iterator returns a value. Made at once: one that is made when it is raised costs twice as much.
+fn stop_iteration(py: Python<'_>, value: Py<PyAny>) -> PyResult<PyErr> {
+    let error = py.get_type::<PyStopIteration>().call1((value,))?;
     Ok(PyErr::from_value(error))
-}
-
-fn invalid_state(py: Python<'_>) -> PyResult<PyErr> {
-    static INVALID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let kind = INVALID.import(py, "asyncio", "InvalidStateError")?;
-    Ok(PyErr::from_value(kind.call1(("it is still waiting",))?))
 }
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {

@@ -1,5 +1,5 @@
 //! All unsafe code of this crate: file descriptors that Python hands over as numbers, giving up
-//! the interpreter while the loop sleeps, signals to a thread, and who holds an object.
+//! the interpreter while the loop sleeps, signals to a thread, who holds an object, and what asyncio itself does in C.
 
 #![expect(unsafe_code, reason = "the only module of this crate where it is allowed")]
 
@@ -8,7 +8,8 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use pyo3::{Bound, ffi};
+use pyo3::ffi;
+use pyo3::prelude::*;
 use rustix::thread::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -44,6 +45,36 @@ pub(crate) fn signal_thread(id: Pid, number: i32) -> io::Result<()> {
 pub(crate) fn reference_count<T>(object: &Bound<'_, T>) -> isize {
     // SAFETY: a `Bound` points to an object that lives, and its thread is attached.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// The address of the function in C that this object calls, if that is all it does.
+pub(crate) fn native_function(object: &Bound<'_, PyAny>) -> Option<usize> {
+    if object.get_type_ptr() != &raw mut ffi::PyCFunction_Type {
+        return None;
+    }
+    // SAFETY: the object lives, its thread is attached, and its type has just been looked at. The address
+    // is not called.
+    let function = unsafe { ffi::PyCFunction_GetFunction(object.as_ptr()) };
+    function.map(|function| function as usize)
+}
+
+/// What `contextvars.Context.run` does, without looking it up.
+pub(crate) fn run_in<'py>(
+    context: &Bound<'py, PyAny>,
+    function: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both live, and their thread is attached. Anything but a context that can be entered is an
+    // exception.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(context.py()));
+    }
+    let result = function.call1((argument,));
+    // SAFETY: as above; it has been entered by this thread.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } < 0 {
+        return Err(PyErr::fetch(context.py()));
+    }
+    result
 }
 
 /// The interpreter's thread state while the loop's thread sleeps without it.

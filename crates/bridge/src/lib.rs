@@ -22,6 +22,7 @@ mod queue;
 mod reactor;
 mod scope;
 mod selector;
+mod suspension;
 mod tasks;
 mod telemetry;
 mod template;

@@ -23,7 +23,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use rsgi_server::Deadline;
+use rsgi_server::{BetweenTurns, Deadline};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -52,6 +52,7 @@ pub(crate) struct Reactor {
     shared: Arc<Shared>,
     turn: Mutex<Turn>,
     is_turning: AtomicBool,
+    between: Arc<BetweenTurns>,
     /// The address of the event loop that turns this, to be compared only.
     event_loop: AtomicUsize,
     has_task_factory: AtomicBool,
@@ -158,6 +159,7 @@ impl Reactor {
             shared,
             turn: Mutex::default(),
             is_turning: AtomicBool::new(false),
+            between: Arc::default(),
             event_loop: AtomicUsize::new(0),
             has_task_factory: AtomicBool::new(false),
         })
@@ -244,15 +246,21 @@ impl Reactor {
             Patience::Limited(limit) => Instant::now().checked_add(limit),
             Patience::None | Patience::Endless => None,
         });
+        let mut has_begun = false;
         let mut has_yielded = false;
         let looked = core.runtime.block_on(std::future::poll_fn(|cx| {
-            self.shared.keep_waker(cx.waker());
+            if !has_begun {
+                has_begun = true;
+                self.shared.keep_waker(cx.waker());
+                self.between.end();
+            }
             self.run_deferred();
             if self.shared.has_run.swap(false, Ordering::Relaxed) {
                 Python::attach(&after_python);
             }
             self.poll_turn(&core.watched, &mut turn, patience, &mut has_yielded, cx)
         }));
+        self.between.begin();
         self.shared.is_turning.store(false, Ordering::Relaxed);
         self.shared.count_turn();
         let found = std::mem::take(&mut turn.found);
@@ -329,6 +337,7 @@ impl Reactor {
 
     /// Ends the runtime and every task in it.
     pub(crate) fn close(&self) {
+        self.between.end();
         // The waker leads back to the runtime, and the runtime's hooks to the waker.
         lock(&self.shared.waker).take();
         let hooks = lock(&self.shared.hooks).take();

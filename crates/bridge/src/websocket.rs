@@ -2,11 +2,12 @@
 //!
 //! As in [`crate::http`], both act when they are called and return an object to await.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -19,6 +20,7 @@ use rsgi_server::{Flow, Kept, MessageReceived, Outgoing, WebSocket};
 
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
+use crate::ffi::reference_count;
 use crate::message::{Key, Message, SHARE_FROM, invalid_header, with_bytes, wrong_type};
 use crate::other_loop::LoopHandle;
 
@@ -28,11 +30,17 @@ use crate::other_loop::LoopHandle;
 pub struct WebSocketExchange {
     websocket: Arc<WebSocket>,
     handle: LoopHandle,
+    /// What `receive()` has returned last: it is returned again where nobody has kept it.
+    receiving: Mutex<Option<Py<Awaitable>>>,
 }
 
 impl WebSocketExchange {
     pub(crate) fn new(websocket: Arc<WebSocket>, handle: LoopHandle) -> Self {
-        Self { websocket, handle }
+        Self { websocket, handle, receiving: Mutex::new(None) }
+    }
+
+    fn receiving(&self) -> MutexGuard<'_, Option<Py<Awaitable>>> {
+        self.receiving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn await_operation(&self, operation: impl Operation) -> Awaitable {
@@ -156,8 +164,17 @@ impl WebSocketExchange {
 impl WebSocketExchange {
     /// Wait for the next event: `websocket.connect`, `websocket.receive` or
     /// `websocket.disconnect`.
-    fn receive(&self) -> Awaitable {
-        self.await_operation(Receive(Arc::clone(&self.websocket)))
+    fn receive(&self, py: Python<'_>) -> PyResult<Py<Awaitable>> {
+        if let Some(receiving) = &*self.receiving()
+            && reference_count(receiving.bind(py)) == 1
+            && receiving.get().renew()
+        {
+            return Ok(receiving.clone_ref(py));
+        }
+        let receiving = Py::new(py, self.await_operation(Receive(Arc::clone(&self.websocket))))?;
+        let before = self.receiving().replace(receiving.clone_ref(py));
+        drop(before);
+        Ok(receiving)
     }
 
     /// Send an event: `websocket.accept`, `websocket.send`, `websocket.close` or a denial's.
@@ -171,6 +188,18 @@ impl WebSocketExchange {
         };
         Ok(Py::new(py, awaitable)?.into_any())
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(receiving) = self.receiving.try_lock() {
+            visit.call(&*receiving)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let receiving = self.receiving().take();
+        drop(receiving);
+    }
 }
 
 struct Receive(Arc<WebSocket>);
@@ -178,6 +207,10 @@ struct Receive(Arc<WebSocket>);
 impl Operation for Receive {
     fn poll(&self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
         self.0.poll_receive(cx).map(|received| to_message(py, received))
+    }
+
+    fn can_be_repeated(&self) -> bool {
+        true
     }
 }
 

@@ -24,9 +24,14 @@ use rsgi_protocol::http::response::ResponseHead;
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::between_turns;
+
 /// How many bytes may wait in one direction before its producer has to wait; uvicorn and asyncio
 /// use the same number.
 pub const HIGH_WATER: usize = 64 * 1024;
+
+/// A waker that wakes nobody, for a look whether there is something. One object, which can be told from others.
+pub static NOBODY: &Waker = Waker::noop();
 
 /// In how many pieces: small ones cost more than their length.
 const PIECES: usize = 1024;
@@ -667,7 +672,7 @@ impl State {
     /// be held.
     fn wake_connection(&self) {
         if let Driver::Waiting(listener) = &self.connection {
-            listener.waker.wake_by_ref();
+            between_turns::wake(&listener.waker);
         }
     }
 }
@@ -679,7 +684,7 @@ impl Listener {
         let mut cx = Context::from_waker(&self.waker);
         let written = outlet.map_or(Written::Busy, |outlet| outlet.write_now(&mut cx));
         if written != Written::Settled {
-            self.waker.wake_by_ref();
+            between_turns::wake(&self.waker);
         }
         written != Written::Busy
     }

@@ -9,6 +9,7 @@
 mod accept;
 mod access_log;
 mod admission;
+mod between_turns;
 mod connections;
 mod date;
 mod deadline;
@@ -34,8 +35,9 @@ pub use access_log::{
     AccessLog, AccessLogOptions, AccessRecord, Atom, Conversion, Format, Number, Output, Pattern,
     PatternPart, Records, TextStyle, access_file, access_stream,
 };
+pub use between_turns::BetweenTurns;
 pub use deadline::Deadline;
-pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, SendError};
+pub use exchange::{Exchange, Flow, HIGH_WATER, NOBODY, Outcome, Received, SendError};
 pub use file::{FileError, FileSource, OpenFile, send_file};
 pub use live::{LiveRequest, LiveRequests};
 pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escaped};

@@ -170,6 +170,54 @@ async def wait_in_another_loop(scope: Scope, receive: Receive, send: Send) -> No
     await send_text(send, await other)
 
 
+@app.at("/in-turn")
+async def wait_in_turn(scope: Scope, receive: Receive, send: Send) -> None:
+    """Wait in all kinds of tasks, one after the other, and in this one in between."""
+    await accept(receive, send)
+    texts = []
+
+    async def in_this_one() -> None:
+        await send_text(send, "go")
+        texts.append(await take(receive))
+
+    async def in_another(task: asyncio.Task[str]) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await send_text(send, "go")
+        texts.append(await task)
+
+    python = vars(asyncio.tasks)["_PyTask"]
+    loop = asyncio.get_running_loop()
+    for _ in range(2):
+        await in_this_one()
+        await in_this_one()
+        for _ in range(2):
+            await in_another(asyncio.create_task(take(receive)))
+        await in_this_one()
+        await in_another(python(take(receive), loop=loop))
+        await in_this_one()
+        await in_another(asyncio.create_task(asyncio.to_thread(asyncio.run, take(receive))))
+        await in_another(asyncio.create_task(asyncio.wait_for(take(receive), 30)))
+    await send_text(send, " ".join(texts))
+
+
+@app.at("/kept")
+async def keep_what_receive_returns(scope: Scope, receive: Receive, send: Send) -> None:
+    """Keep awaitables that have been awaited: they stay what they are."""
+    await accept(receive, send)
+    kept: list[Awaitable[Any]] = []
+    for _ in range(3):
+        awaitable = receive()
+        assert all(awaitable is not before for before in kept)
+        kept.append(awaitable)
+        await send_text(send, "go")
+        text = (await awaitable)["text"]
+    receive().close()  # type: ignore[attr-defined]
+    refusals = await asyncio.gather(*kept, return_exceptions=True)
+    assert all("already awaited" in str(refusal) for refusal in refusals), refusals
+    await send_text(send, text)
+
+
 @app.at("/refused-by-a-thread")
 async def refuse_in_a_thread(scope: Scope, receive: Receive, send: Send) -> None:
     """Refuse from another thread while a task waits and the loop sleeps."""

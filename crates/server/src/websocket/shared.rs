@@ -23,7 +23,10 @@ use rsgi_protocol::websocket::{Kind, WebSocketCycle};
 use smallvec::SmallVec;
 
 use super::WebSocketOptions;
-use crate::exchange::{Driver, Exchange, Flow, HIGH_WATER, Listener, Outcome, Outlet, SendError};
+use crate::between_turns;
+use crate::exchange::{
+    Driver, Exchange, Flow, HIGH_WATER, Listener, NOBODY, Outcome, Outlet, SendError,
+};
 use crate::http1::write_queue::WriteQueue;
 
 /// What may be sent without a pause before others get their turn, to a client that reads as fast.
@@ -509,7 +512,7 @@ impl State {
     /// be held.
     fn wake_connection(&self) {
         if let Driver::Waiting(listener) = &self.connection {
-            listener.waker.wake_by_ref();
+            between_turns::wake(&listener.waker);
         }
     }
 }
@@ -517,7 +520,7 @@ impl State {
 /// Leaves a waker, unless it is there already or wakes nobody (a look whether there is anything).
 fn wait(waiting: &mut Waiting, cx: &Context<'_>) {
     let is_known = waiting.iter().any(|waker| waker.will_wake(cx.waker()));
-    if !is_known && !cx.waker().will_wake(Waker::noop()) {
+    if !is_known && !cx.waker().will_wake(NOBODY) {
         waiting.push(cx.waker().clone());
     }
 }

@@ -23,6 +23,8 @@ def main(passed: str) -> int:
     """Run the function and return the exit status."""
     _handle_stops(_interrupt)
     worker = Worker.inherited(passed)
+    if worker is None:  # the supervisor has gone
+        return 0
     if worker.reload:
         from rsgi._bytecode import keep_fresh_sources_uncached
 

@@ -38,7 +38,7 @@ def main() -> int:
 
         return _on_start.main(passed)
     worker = _become_worker(passed) if role == "spare" else Worker.inherited(passed)
-    if worker is None:
+    if worker is None:  # the supervisor has gone, or has something else to do
         return 0
     os.environ["RSGI_WORKER_INDEX"] = str(worker.index)
 
@@ -72,10 +72,7 @@ def _become_worker(passed: str) -> Worker | None:
 
     # Whatever stops the server stops this, and there is nothing to say about it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        worker = Worker.inherited(passed, is_spare=True)
-    except (EOFError, OSError):  # the supervisor has gone
-        return None
+    worker = Worker.inherited(passed, is_spare=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return worker
 

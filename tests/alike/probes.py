@@ -135,6 +135,21 @@ def lines_of(name: str) -> Probe:
     return probe
 
 
+def parent_in(name: str) -> Probe:
+    """What of the parent process's lines is in such a file, beside a worker's."""
+
+    def probe(program: Program) -> list[str]:
+        program.get("/logged")
+        program.stop(SIGTERM)
+        text = (program.directory / name).read_text()
+        line = r"^(uvicorn\.error INFO (?:Started|Stopp\w+) (?:server|parent) process) \["
+        return sorted(
+            {found.replace("Stopping", "Stopped") for found in re.findall(line, text, re.M)}
+        )
+
+    return probe
+
+
 def concurrency(program: Program) -> dict[str, Any]:
     """What happens to a request beyond the limit."""
     limit = program.keywords["limit_concurrency"]

@@ -492,6 +492,15 @@ ROWS = [
         _LOGGED,
     ),
     Row(
+        "log_config with workers",
+        _given(log_config=_to_file("parent.log"), workers=2),
+        probes.parent_in("parent.log"),
+        [
+            f"uvicorn.error INFO {line} process"
+            for line in ("Started parent", "Started server", "Stopped parent")
+        ],
+    ),
+    Row(
         "log_config, a file",
         lambda directory: {"log_config": str(directory / "logging.ini")},
         probes.lines_of("ini.log"),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
 import signal
+import socket
+import subprocess
 import threading
 import time
 
@@ -158,6 +162,33 @@ def test_workers_end_when_the_supervisor_is_killed(serve: Serve) -> None:
     server.signal(signal.SIGKILL)
     server.wait()
     assert eventually(lambda: not server.survivors())
+
+
+@rsgi_only("starts its workers in another way")
+@pytest.mark.parametrize("role", ["", "spare", "on_start"])
+def test_a_worker_that_is_not_wanted_any_more_ends_without_a_word(role: str) -> None:
+    """The supervisor has gone, or stops, before it has said what to serve."""
+    from rsgi._command import worker_command
+
+    supervisor, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    supervisor.close()
+    scoreboard = os.memfd_create("scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(scoreboard, 4096)
+    fcntl.fcntl(scoreboard, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    numbers = {"scoreboard": scoreboard, "control": control.fileno()}
+    passed = json.dumps({"listeners": [], "slot": 0, "index": 0, "slots": 1, **numbers})
+    ran = subprocess.run(
+        worker_command(),
+        env={**os.environ, "RSGI_WORKER": passed, "RSGI_ROLE": role},
+        pass_fds=tuple(numbers.values()),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    control.close()
+    os.close(scoreboard)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
 @rsgi_only("waits for it without limit")

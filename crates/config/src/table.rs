@@ -1091,7 +1091,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         group: Group::Logging,
         help: "the same, configured by an INI, JSON, YAML or TOML file",
         doc: "As its name ends: `.json`, `.yaml` or `.yml` (PyYAML has to be there), `.toml`; anything else is INI. A JSON object can be \
-              given in place of the file, and in Python a `dict`. `none`, or `None`, is the same as `--log-python`.",
+              given in place of the file, and in Python a `dict`. The supervisor's lines go the same way, unless it names the application's \
+              code. `none`, or `None`, is the same as `--log-python`.",
         read: |draft, text| {
             draft.config.log.config = LogConfig::parse(text)?;
             draft.config.log.python = true;

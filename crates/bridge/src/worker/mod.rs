@@ -4,7 +4,7 @@ mod control;
 mod life;
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::ErrorKind::UnexpectedEof;
+use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -63,15 +63,18 @@ struct Place {
 #[pymethods]
 impl Worker {
     /// Take over what the supervisor passed in the environment variable `RSGI_WORKER`; as a spare
-    /// process, once a worker is wanted.
+    /// process, once a worker is wanted. None if it is not wanted any more.
     #[staticmethod]
     #[pyo3(signature = (value, is_spare=false))]
-    fn inherited(value: &str, is_spare: bool) -> PyResult<Self> {
+    fn inherited(value: &str, is_spare: bool) -> PyResult<Option<Self>> {
         let mut inherited = Inherited::from_env_value(value).map_err(errors::from_inherit)?;
         if is_spare {
-            inherited.wait_for_place()?;
+            match inherited.wait_for_place() {
+                Err(error) if is_end(&error) => return Ok(None),
+                found => found?,
+            }
         }
-        Self::supervised(inherited)?.ok_or_else(|| std::io::Error::from(UnexpectedEof).into())
+        Self::supervised(inherited)
     }
 
     /// A worker with these settings, for a program that serves by itself and calls `bind()` next.
@@ -399,7 +402,7 @@ impl Worker {
     pub(crate) fn supervised(inherited: Inherited) -> PyResult<Option<Self>> {
         let Inherited { listeners, scoreboard, slot, index, control } = inherited;
         let setup = match control.receive_setup_blocking() {
-            Err(error) if error.kind() == UnexpectedEof => return Ok(None),
+            Err(error) if is_end(&error) => return Ok(None),
             setup => setup?,
         };
         let broken = |error: serde_json::Error| PyRuntimeError::new_err(error.to_string());
@@ -450,6 +453,11 @@ impl Worker {
         let jitter = most.checked_add(1).map_or(random, |choices| random % choices);
         Some(limit.saturating_add(jitter))
     }
+}
+
+/// Whether the supervisor has closed its end.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)
 }
 
 /// The application, with every message logged if that is what the level asks for.

@@ -25,13 +25,11 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::between_turns;
+use crate::waiting::{Waiting, wait};
 
 /// How many bytes may wait in one direction before its producer has to wait; uvicorn and asyncio
 /// use the same number.
 pub const HIGH_WATER: usize = 64 * 1024;
-
-/// A waker that wakes nobody, for a look whether there is something. One object, which can be told from others.
-pub static NOBODY: &Waker = Waker::noop();
 
 /// In how many pieces: small ones cost more than their length.
 const PIECES: usize = 1024;
@@ -101,8 +99,8 @@ struct State {
     outbound: Outbound,
     outcome: Option<Outcome>,
     link: Link,
-    receivers: Vec<Waker>,
-    senders: Vec<Waker>,
+    receivers: Waiting,
+    senders: Waiting,
     connection: Driver,
 }
 
@@ -255,8 +253,8 @@ impl Exchange {
                 outbound: Outbound::default(),
                 outcome: None,
                 link: Link::Up,
-                receivers: Vec::new(),
-                senders: Vec::new(),
+                receivers: Waiting::new(),
+                senders: Waiting::new(),
                 connection: Driver::Inside,
             }),
         })
@@ -309,9 +307,7 @@ impl Exchange {
                 return Poll::Ready(Received::Disconnect);
             }
         }
-        if !receivers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            receivers.push(cx.waker().clone());
-        }
+        wait(receivers, cx);
         if inbound.demand == Demand::NotYet {
             inbound.demand = Demand::Asked;
             state.wake_connection();
@@ -338,8 +334,11 @@ impl Exchange {
             outbound.unbroken += data.len();
             outbound.chunks.push(data);
         }
-        let receivers =
-            if outbound.cycle.is_complete() { mem::take(&mut state.receivers) } else { Vec::new() };
+        let receivers = if outbound.cycle.is_complete() {
+            mem::take(&mut state.receivers)
+        } else {
+            Waiting::new()
+        };
         let listener = state.listener();
         drop(state);
         receivers.into_iter().for_each(Waker::wake);
@@ -399,7 +398,7 @@ impl Exchange {
         let mut state = self.lock_up()?;
         state.outbound.cycle.file_sent(more);
         let is_complete = state.outbound.cycle.is_complete();
-        let receivers = if is_complete { mem::take(&mut state.receivers) } else { Vec::new() };
+        let receivers = if is_complete { mem::take(&mut state.receivers) } else { Waiting::new() };
         state.wake_connection();
         drop(state);
         receivers.into_iter().for_each(Waker::wake);
@@ -466,9 +465,7 @@ impl Exchange {
         if state.outbound.length < HIGH_WATER || state.link == Link::Down {
             return Poll::Ready(());
         }
-        if !state.senders.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.senders.push(cx.waker().clone());
-        }
+        wait(&mut state.senders, cx);
         Poll::Pending
     }
 
@@ -651,7 +648,7 @@ impl Outbound {
 
 impl State {
     /// Nothing leaves any more; returns everybody who has to hear of it.
-    fn go_down(&mut self) -> Vec<Waker> {
+    fn go_down(&mut self) -> Waiting {
         self.link = Link::Down;
         self.outbound.chunks.clear();
         self.outbound.length = 0;

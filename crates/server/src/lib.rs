@@ -28,6 +28,7 @@ mod rejection;
 mod service;
 pub mod tls;
 mod transport;
+mod waiting;
 mod websocket;
 
 pub use accept::{Listener, Opening, accept_connections, open, serve};
@@ -37,7 +38,7 @@ pub use access_log::{
 };
 pub use between_turns::BetweenTurns;
 pub use deadline::Deadline;
-pub use exchange::{Exchange, Flow, HIGH_WATER, NOBODY, Outcome, Received, SendError};
+pub use exchange::{Exchange, Flow, HIGH_WATER, Outcome, Received, SendError};
 pub use file::{FileError, FileSource, OpenFile, send_file};
 pub use live::{LiveRequest, LiveRequests};
 pub use log_output::{Escape, JsonLine, LogSink, Timestamps, Trouble, push_escaped};
@@ -48,4 +49,5 @@ pub use service::{
     Overload, Request, Residence, Service, Telemetry, Versions,
 };
 pub use transport::Transport;
+pub use waiting::NOBODY;
 pub use websocket::{Kept, MessageReceived, Outgoing, WebSocket, WebSocketOptions};

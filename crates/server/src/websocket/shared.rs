@@ -24,10 +24,9 @@ use smallvec::SmallVec;
 
 use super::WebSocketOptions;
 use crate::between_turns;
-use crate::exchange::{
-    Driver, Exchange, Flow, HIGH_WATER, Listener, NOBODY, Outcome, Outlet, SendError,
-};
+use crate::exchange::{Driver, Exchange, Flow, HIGH_WATER, Listener, Outcome, Outlet, SendError};
 use crate::http1::write_queue::WriteQueue;
+use crate::waiting::{Waiting, wait};
 
 /// What may be sent without a pause before others get their turn, to a client that reads as fast.
 const UNBROKEN: usize = 4 * HIGH_WATER;
@@ -53,9 +52,6 @@ impl Content {
         }
     }
 }
-
-/// Who waits; hardly ever more than one.
-type Waiting = SmallVec<[Waker; 1]>;
 
 /// What an application has made of a message ([`App::keep`](crate::App::keep)), for nobody else to
 /// look into.
@@ -514,14 +510,6 @@ impl State {
         if let Driver::Waiting(listener) = &self.connection {
             between_turns::wake(&listener.waker);
         }
-    }
-}
-
-/// Leaves a waker, unless it is there already or wakes nobody (a look whether there is anything).
-fn wait(waiting: &mut Waiting, cx: &Context<'_>) {
-    let is_known = waiting.iter().any(|waker| waker.will_wake(cx.waker()));
-    if !is_known && !cx.waker().will_wake(NOBODY) {
-        waiting.push(cx.waker().clone());
     }
 }
 

@@ -91,9 +91,11 @@ class Run:
             scenarios = [scenario for scenario in SCENARIOS if self._has(scenario, bool(address))]
             for number in range(self.rounds + self.close_rounds):
                 in_round = scenarios if number < self.rounds else narrowed(scenarios)
-                for scenario in in_round:
-                    # Backwards every second round: what slows down slows nobody in particular.
-                    for server in self.servers[:: -1 if number % 2 else 1]:
+                # Backwards every second round: what slows down slows nobody in particular. rsgi's
+                # own rows with the access log on and off are neighbours in both directions.
+                forwards = number % 2 == 0
+                for scenario in in_round[:: 1 if forwards else -1]:
+                    for server in self.servers[:: -1 if forwards else 1]:
                         if takes_part(server, scenario):
                             self._throughput(server, scenario, number, extra)
         python_servers = [server for server in self.servers if server.runs_python]

@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--rsgi", default="rsgi", metavar="PATH", help="rsgi's executable")
     add("--hyper", metavar="PATH", help="the hyper server (default: build it with cargo)")
-    add("--quick", action="store_true", help="about 5 minutes instead of 25, for a look")
+    add("--quick", action="store_true", help="about 5 minutes instead of 30, for a look")
     add("--only", action="append", metavar="SCENARIO", choices=names, help=", ".join(names))
     add("--servers", default=",".join(ALL_SERVERS), metavar="A,B", help="default: %(default)s")
     add("--rounds", type=int, help="default: 2, with --quick 1")
@@ -209,7 +209,8 @@ def prepare(options: argparse.Namespace) -> None:
     python = machine.rsgi_python(options.rsgi)
     if python and python.rpartition(".")[0] != platform.python_version().rpartition(".")[0]:
         raise SystemExit(f"rsgi runs on Python {python}, the peers on {platform.python_version()}")
-    if find_spec("rsgi") and Path(options.rsgi).absolute().parent != Path(sys.executable).parent:
+    measured = Path(shutil.which(options.rsgi) or options.rsgi).absolute()
+    if find_spec("rsgi") and measured.parent != Path(sys.executable).parent:
         # Every server gets the peers' packages in PYTHONPATH, before its own.
         raise SystemExit("rsgi is installed beside the peers, and would be measured instead")
     if os.getloadavg()[0] > machine.BUSY_LOAD:

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::{self, ThreadId};
 
+use crate::waiting::Waiting;
+
 thread_local! {
     /// What keeps wake-ups of this thread.
     static HERE: RefCell<Option<Arc<BetweenTurns>>> = const { RefCell::new(None) };
@@ -23,7 +25,7 @@ pub struct BetweenTurns(Mutex<Kept>);
 struct Kept {
     /// Whose wake-ups are kept: of the thread that made the last turn, while it makes none.
     thread: Option<ThreadId>,
-    wakers: Vec<Waker>,
+    wakers: Waiting,
 }
 
 impl BetweenTurns {

@@ -1,4 +1,4 @@
-//! Who waits for the other side of an exchange or a WebSocket.
+//! Who waits, most often one: for the other side of an exchange or a WebSocket, or to be woken at all.
 
 use std::task::{Context, Waker};
 

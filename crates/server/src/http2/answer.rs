@@ -1,6 +1,6 @@
 //! Responses of the server's own, and fields for the stack's map.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use rsgi_protocol::http::response::{ResponseHead, ServerFields};
 use tokio::time::Instant;
 
-use crate::date;
 use crate::service::{App, Service};
 
 /// `date` and `server` as the stack wants them, made once a second: a copy costs a third of what
@@ -18,19 +17,19 @@ pub(crate) struct OwnFields(Mutex<Option<Made>>);
 
 #[derive(Debug)]
 struct Made {
-    date: [u8; date::LENGTH],
+    date: Box<[u8]>,
     fields: HeaderMap,
 }
 
 impl OwnFields {
-    fn at(&self, date: [u8; date::LENGTH], server: ServerFields<'_>) -> HeaderMap {
-        let mut made = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn copy(&self, server: ServerFields<'_>) -> HeaderMap {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*made {
-            Some(made) if made.date == date => made.fields.clone(),
+            Some(made) if *made.date == *server.date => made.fields.clone(),
             Some(_) | None => {
                 let mut fields = HeaderMap::new();
                 append(&mut fields, server.date_and_server());
-                *made = Some(Made { date, fields: fields.clone() });
+                *made = Some(Made { date: server.date.into(), fields: fields.clone() });
                 fields
             }
         }
@@ -41,15 +40,14 @@ impl OwnFields {
 pub(super) fn header_map<A: App>(
     service: &Service<A>,
     head: &ResponseHead,
-    date: [u8; date::LENGTH],
+    server: ServerFields<'_>,
 ) -> HeaderMap {
-    let server = service.server_fields(&date);
     if head.gives_date_or_server() {
         let mut map = HeaderMap::new();
         append(&mut map, head.all_fields(server));
         return map;
     }
-    let mut map = service.own_fields.at(date, server);
+    let mut map = service.own_fields.copy(server);
     append(&mut map, head.all_fields(ServerFields { date: &[], server: &[], ..server }));
     map
 }
@@ -67,7 +65,8 @@ pub(super) fn answer<A: App>(
     };
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-    *response.headers_mut() = header_map(service, &head, date::line_at(Instant::now()));
+    let date = crate::date::line_at(Instant::now());
+    *response.headers_mut() = header_map(service, &head, service.server_fields(&date));
     let fields = response.headers_mut();
     let text_type = HeaderValue::from_static("text/plain; charset=utf-8");
     fields.insert(http::header::CONTENT_TYPE, text_type);

@@ -37,6 +37,31 @@ async fn requests_are_answered_one_by_one_and_all_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_application_says_of_date_and_server_stands_for_its_own_response() {
+    let own = [("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("server", "mine")];
+    let app = TestApp::eager(move |call| {
+        let fields = if call.path == "/own" { own.as_slice() } else { &[] };
+        call.start(200, fields).expect("first");
+        call.last("").expect("the client is there");
+    });
+    let stage = Stage::with(app, |options| {
+        options.date = true;
+        options.server_field = b"server: rsgi\r\n".to_vec();
+    });
+    let mut peer = Peer::new(&stage).await;
+    for path in ["/", "/own", "/"] {
+        let reply = peer.ask(get(path)).await;
+        for (name, value) in own {
+            let values: Vec<_> = reply.fields.get_all(name).iter().collect();
+            assert_eq!(values.len(), 1, "{path}: {name}");
+            assert_eq!(values[0] == value, path == "/own", "{path}: {name}");
+        }
+    }
+    drop(peer);
+    stage.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_application_sees_http_2() {
     let mut stage = Stage::played();
     let mut peer = Peer::new(&stage).await;

@@ -63,7 +63,7 @@ impl<A: App> StreamTask<A> {
         let whole = self.last.is_some().then_some(self.queued as u64);
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(head.status()).unwrap_or_default();
-        *response.headers_mut() = header_map(&self.service, head, date);
+        *response.headers_mut() = header_map(&self.service, head, fields);
         if let Some(entry) = &mut self.entry {
             self.service.access_log().respond(entry, head, fields);
         }

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness import balance, idle, machine, plot, redis_server, report, results, throughput
-from harness.bars import CLOSE, judge
+from harness.bars import CONTESTS, Contest, judge
 from harness.results import Results
 from harness.scenarios import SCENARIOS, Scenario
 from harness.servers import Cores, Server, participants
@@ -44,9 +44,13 @@ def parse() -> argparse.Namespace:
     add(
         "--close-rounds",
         type=int,
-        help="more of them for what a promise compares; default: 5, with --quick 0",
+        help="of the contests of what a promise compares; default: 10, with --quick 0",
     )
-    add("--seconds", type=int, help="of one measurement; default: 3, with --quick 1")
+    add(
+        "--seconds",
+        type=int,
+        help="of one measurement; default: 3, in a contest 2, with --quick 1",
+    )
     add("--server-core", type=int, default=0, metavar="CPU")
     add("--load-core", type=int, default=1, metavar="CPU")
     add("--render", type=Path, metavar="JSON", help="measure nothing: show an earlier run")
@@ -66,8 +70,9 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.rounds: int = options.rounds or (1 if options.quick else 2)
-        self.close_rounds: int = options.close_rounds or (0 if options.quick else 5)
+        self.close_rounds: int = options.close_rounds or (0 if options.quick else 10)
         self.seconds: int = options.seconds or (1 if options.quick else 3)
+        self.close_seconds: int = options.seconds or 2
         self.quick: bool = options.quick
         self.cores = Cores(options.server_core, options.load_core)
         self.only: set[str] = set(options.only or [*(s.name for s in SCENARIOS), *EXTRA])
@@ -80,7 +85,7 @@ class Run:
             settings={
                 "mode": "full" if complete and len(self.servers) == len(ALL_SERVERS) else "short",
                 "measurements": f"{self.rounds} rounds of {self.seconds} s after 1 s of warm-up, "
-                f"{self.close_rounds} more of what a promise compares",
+                f"{self.close_rounds} of {self.close_seconds} s of what a promise compares",
             },
         )
 
@@ -89,15 +94,15 @@ class Run:
         with redis_server.running(self.cores.load) as address:
             extra = {"BENCH_REDIS_URL": address} if address else {}
             scenarios = [scenario for scenario in SCENARIOS if self._has(scenario, bool(address))]
-            for number in range(self.rounds + self.close_rounds):
-                in_round = scenarios if number < self.rounds else narrowed(scenarios)
-                # Backwards every second round: what slows down slows nobody in particular. rsgi's
-                # own rows with the access log on and off are neighbours in both directions.
+            for number in range(self.rounds):
+                # Backwards every second round: what slows down slows nobody in particular.
                 forwards = number % 2 == 0
-                for scenario in in_round[:: 1 if forwards else -1]:
-                    for server in self.servers[:: -1 if forwards else 1]:
+                for scenario in scenarios[:: 1 if forwards else -1]:
+                    for server in self.servers[:: 1 if forwards else -1]:
                         if takes_part(server, scenario):
                             self._throughput(server, scenario, number, extra)
+            for contest in CONTESTS if self.close_rounds else ():
+                self._contest(narrowed(scenarios, contest), extra)
         python_servers = [server for server in self.servers if server.runs_python]
         if "balance" in self.only:
             for server in python_servers:
@@ -127,19 +132,40 @@ class Run:
             for sample in throughput.measure(
                 server, scenario, number, self.seconds, self.cores, extra
             ):
-                self.results.samples.append(sample)
-                print(
-                    f"{number + 1}/{self.rounds + self.close_rounds} {scenario.name:13} "
-                    f"{sample.connections:5} "
-                    f"{server.name:10}{sample.requests_per_second:10,.0f}/s "
-                    f"{sample.cpu_us:10,.1f} us   "
-                    f"p99 {sample.p99_us / 1000:9,.2f} ms {sample.tree_pss / 2**20:7.1f} MB"
-                    f"   busy {sample.core_busy:4.0%}"
-                    + (f"   {sample.errors} errors" if sample.errors else ""),
-                    flush=True,
-                )
+                self._keep(sample)
 
         self._attempt(f"{scenario.name} of {server.name}, round {number + 1}", attempt)
+
+    def _contest(self, scenarios: list[Scenario], extra: dict[str, str]) -> None:
+        """Measure what a promise compares, each within seconds of the others."""
+        contestants = [
+            (server, scenario)
+            for scenario in scenarios
+            for server in self.servers[::-1]  # rsgi with the access log on and off side by side
+            if takes_part(server, scenario)
+        ]
+        numbers = range(self.rounds, self.rounds + self.close_rounds)
+
+        def attempt() -> None:
+            for sample in throughput.contest(
+                contestants, numbers, self.close_seconds, self.cores, extra
+            ):
+                self._keep(sample)
+
+        self._attempt(f"contest of {', '.join(s.name for s in scenarios)}", attempt)
+
+    def _keep(self, sample: throughput.Sample) -> None:
+        self.results.samples.append(sample)
+        memory = "" if sample.tree_pss is None else f"{sample.tree_pss / 2**20:7.1f} MB   "
+        print(
+            f"{sample.round + 1}/{self.rounds + self.close_rounds} {sample.scenario:13} "
+            f"{sample.connections:5} "
+            f"{sample.server:10}{sample.requests_per_second:10,.0f}/s "
+            f"{sample.cpu_us:10,.1f} us   "
+            f"p99 {sample.p99_us / 1000:9,.2f} ms {memory}   busy {sample.core_busy:4.0%}"
+            + (f"   {sample.errors} errors" if sample.errors else ""),
+            flush=True,
+        )
 
     def _balance(self, server: Server) -> None:
         trials, seconds = (2, 3.0) if self.quick else (5, 10.0)
@@ -191,13 +217,12 @@ def takes_part(server: Server, scenario: Scenario) -> bool:
     return speaks and (server.runs_python or scenario.with_hyper)
 
 
-def narrowed(scenarios: list[Scenario]) -> list[Scenario]:
-    """Return only what a promise compares."""
+def narrowed(scenarios: list[Scenario], contest: Contest) -> list[Scenario]:
+    """Return the scenarios of a contest, with its servers and numbers of connections."""
     return [
-        replace(scenario, servers=servers, connections=connections)
+        replace(scenario, servers=contest[scenario.name][0], connections=contest[scenario.name][1])
         for scenario in scenarios
-        for servers, connections in [CLOSE.get(scenario.name, (frozenset(), ()))]
-        if servers
+        if scenario.name in contest
     ]
 
 

@@ -24,17 +24,22 @@ IDLE_BYTES = 7 * 1024
 MESSAGE_LIMITS = {"ws-32": {"granian": 0.33, "uvicorn": 0.5}, "ws-64k": {"uvicorn": 0.6}}
 MEMORY_PEERS = ("granian", "uvicorn")
 
-# What the promises about speed are judged by, of which more rounds are made: the servers and the
-# numbers of connections of each scenario.
-CLOSE: dict[str, tuple[frozenset[str], tuple[int, ...]]] = {
-    "bare": (frozenset({"rsgi", *CPU_LIMITS}), (USUAL,)),
-    "log-file": (frozenset({"rsgi"}), (USUAL,)),
-    "log-pipe": (frozenset({"rsgi"}), (USUAL,)),
-    "fastapi": (frozenset({"rsgi", *RATE_LIMITS}), (USUAL, CROWD)),
-    "http2-100": (frozenset({"rsgi", "granian", "hyper"}), (8,)),
-    "http2-1": (frozenset({"rsgi", "granian"}), (16,)),
-    **{name: (frozenset({"rsgi", *limits}), (USUAL,)) for name, limits in MESSAGE_LIMITS.items()},
-}
+# What the promises about speed compare, each in a contest of its own: the servers and the numbers
+# of connections of each scenario.
+Contest = dict[str, tuple[frozenset[str], tuple[int, ...]]]
+CONTESTS: list[Contest] = [
+    {
+        "bare": (frozenset({"rsgi", *CPU_LIMITS}), (USUAL,)),
+        "log-file": (frozenset({"rsgi"}), (USUAL,)),
+        "log-pipe": (frozenset({"rsgi"}), (USUAL,)),
+    },
+    {"fastapi": (frozenset({"rsgi", *RATE_LIMITS}), (USUAL, CROWD))},
+    {"http2-100": (frozenset({"rsgi", "granian", "hyper"}), (8,))},
+    {"http2-1": (frozenset({"rsgi", "granian"}), (16,))},
+]
+CONTESTS += [
+    {name: (frozenset({"rsgi", *limits}), (USUAL,))} for name, limits in MESSAGE_LIMITS.items()
+]
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def _compared(
 ) -> float | None:
     """Compare two servers round by round and return the median.
 
-    The two were measured within seconds, while a machine may be a fifth slower a minute later.
+    In a contest the two are loaded within seconds; a minute later a machine may be a fifth slower.
     """
     found, others = ({s.round: getattr(s, value) for s in results.of(key)} for key in (own, peer))
     pairs = [by(found[number], others[number]) for number in found.keys() & others.keys()]
@@ -166,7 +171,7 @@ def _memory(rows: Rows) -> Iterator[Bar]:
     for server in MEMORY_PEERS:
         peer = rows.get((SCENARIOS[0].name, server, USUAL))
         promise = f"memory (PSS) of a worker with a bare application against {server}"
-        if own is None or peer is None:
+        if not (own and peer and own.worker_pss and peer.worker_pss):
             yield Bar(4, promise, None, "not measured")
             continue
         detail = f"{own.worker_pss / 2**20:.1f} MB, {server} {peer.worker_pss / 2**20:.1f} MB"

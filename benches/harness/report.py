@@ -82,8 +82,8 @@ def _table(
             _cell(f"{row.cpu_us:,.1f} us", row, own, "cpu_us"),
             _cell(_time(row.p50_us), row, own, "p50_us"),
             _cell(_time(row.p99_us), row, own, "p99_us"),
-            _cell(f"{row.worker_pss / 2**20:.1f} MB", row, own, "worker_pss"),
-            _cell(f"{row.tree_pss / 2**20:.1f} MB", row, own, "tree_pss"),
+            _cell(_memory(row.worker_pss), row, own, "worker_pss"),
+            _cell(_memory(row.tree_pss), row, own, "tree_pss"),
             f"{min(row.core_busy, 1):.0%}",
             _spread(row),
         ]
@@ -100,10 +100,14 @@ def _spread(row: Row) -> str:
 
 
 def _cell(text: str, row: Row, own: Row | None, value: str) -> str:
-    base = float(getattr(own, value)) if own else 0.0
-    if row.server == "rsgi" or not base:
+    mine, base = getattr(row, value), getattr(own, value, None)
+    if row.server == "rsgi" or not base or mine is None:
         return text
-    return f"{text} ({float(getattr(row, value)) / base:.2f})"
+    return f"{text} ({mine / base:.2f})"
+
+
+def _memory(size: float | None) -> str:
+    return "not measured" if size is None else f"{size / 2**20:.1f} MB"
 
 
 def _time(microseconds: float) -> str:

@@ -27,8 +27,8 @@ class Row:
     cpu_us: float
     p50_us: float
     p99_us: float
-    worker_pss: float
-    tree_pss: float
+    worker_pss: float | None  # of the rounds in which the server was alone
+    tree_pss: float | None
     core_busy: float
     errors: int
     rounds: int
@@ -82,6 +82,10 @@ def _row(samples: list[Sample]) -> Row:
     def middle(values: Iterable[float]) -> float:
         return float(median(values))
 
+    def of_known(values: Iterable[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return middle(known) if known else None
+
     costs = [sample.cpu_us for sample in samples]
     first = samples[0]
     return Row(
@@ -92,8 +96,8 @@ def _row(samples: list[Sample]) -> Row:
         cpu_us=middle(costs),
         p50_us=middle(sample.p50_us for sample in samples),
         p99_us=middle(sample.p99_us for sample in samples),
-        worker_pss=middle(sample.worker_pss for sample in samples),
-        tree_pss=middle(sample.tree_pss for sample in samples),
+        worker_pss=of_known(sample.worker_pss for sample in samples),
+        tree_pss=of_known(sample.tree_pss for sample in samples),
         core_busy=middle(sample.core_busy for sample in samples),
         errors=sum(sample.errors for sample in samples),
         rounds=len(samples),

@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,8 @@ class Sample:
     cpu_us: float  # of the server's processes, user and system, per request
     p50_us: float
     p99_us: float
-    worker_pss: int
-    tree_pss: int
+    worker_pss: int | None  # None beside others of its kind, which share their pages
+    tree_pss: int | None
     core_busy: float  # of the server's core: well below 1 means the load generator was the limit
     errors: int
 
@@ -139,15 +139,44 @@ def _log_sink(kind: AccessLog, core: int, lines: list[int]) -> Iterator[int | No
         lines.append(int(reader.communicate()[0]))
 
 
-def measure(
-    server: Server,
-    scenario: Scenario,
-    round_number: int,
-    seconds: float,
-    cores: Cores,
-    extra: dict[str, str],
-) -> list[Sample]:
-    """Start a server, warm it up, and measure it at each number of connections."""
+@dataclass
+class Standing:
+    """A server that runs and is warm."""
+
+    server: Server
+    scenario: Scenario
+    cores: Cores
+    port: int
+    pid: int
+    served: int = 0
+
+    def measure(self, connections: int, number: int, seconds: float, alone: bool = True) -> Sample:
+        """Load it, and say what that took. `alone`: no other server runs."""
+        before = processes.cpu_seconds(self.pid)
+        load = generate(self.port, self.scenario, connections, seconds, self.cores)
+        used = processes.cpu_seconds(self.pid) - before
+        self.served += load.requests
+        return Sample(
+            server=self.server.name,
+            scenario=self.scenario.name,
+            connections=connections,
+            round=number,
+            requests_per_second=load.requests / load.seconds,
+            cpu_us=used / max(load.requests, 1) * 1e6,
+            p50_us=load.p50_us,
+            p99_us=load.p99_us,
+            worker_pss=processes.pss_bytes(processes.worker(self.pid)) if alone else None,
+            tree_pss=processes.tree_pss_bytes(self.pid) if alone else None,
+            core_busy=used / load.seconds,
+            errors=load.errors,
+        )
+
+
+@contextlib.contextmanager
+def standing(
+    server: Server, scenario: Scenario, cores: Cores, extra: dict[str, str]
+) -> Iterator[Standing]:
+    """Start a server and warm it up; after the block, stop it and count the lines of its log."""
     port = free_port()
     logs = scenario.access_log is not AccessLog.OFF
     launch = Launch(
@@ -157,38 +186,52 @@ def measure(
         http2=scenario.streams > 0,
         certificate=certificate() if scenario.tls else None,
     )
-    samples: list[Sample] = []
     lines: list[int] = []
-    served = 0
     with (
         _log_sink(scenario.access_log, cores.load, lines) as sink,
         running(server.command(launch), port, [cores.server], extra, sink) as pid,
     ):
         _verify(port, scenario, cores)
-        levels = scenario.connections
-        warm_up = min(WARM_UP_CONNECTIONS, levels[-1])
-        served += generate(port, scenario, warm_up, 1, cores).requests
-        for connections in levels:
-            before = processes.cpu_seconds(pid)
-            load = generate(port, scenario, connections, seconds, cores)
-            used = processes.cpu_seconds(pid) - before
-            served += load.requests
-            samples.append(
-                Sample(
-                    server=server.name,
-                    scenario=scenario.name,
-                    connections=connections,
-                    round=round_number,
-                    requests_per_second=load.requests / load.seconds,
-                    cpu_us=used / max(load.requests, 1) * 1e6,
-                    p50_us=load.p50_us,
-                    p99_us=load.p99_us,
-                    worker_pss=processes.pss_bytes(processes.worker(pid)),
-                    tree_pss=processes.tree_pss_bytes(pid),
-                    core_busy=used / load.seconds,
-                    errors=load.errors,
-                )
-            )
-    if lines and lines[0] < served:
-        raise RuntimeError(f"logged {lines[0]} lines for {served} requests")
-    return samples
+        found = Standing(server, scenario, cores, port, pid)
+        warm_up = min(WARM_UP_CONNECTIONS, scenario.connections[-1])
+        found.served += generate(port, scenario, warm_up, 1, cores).requests
+        yield found
+    if lines and lines[0] < found.served:
+        raise RuntimeError(f"logged {lines[0]} lines for {found.served} requests")
+
+
+def measure(
+    server: Server,
+    scenario: Scenario,
+    number: int,
+    seconds: float,
+    cores: Cores,
+    extra: dict[str, str],
+) -> list[Sample]:
+    """Measure a server by itself, at each number of connections, in the round of that number."""
+    with standing(server, scenario, cores, extra) as one:
+        return [one.measure(level, number, seconds) for level in scenario.connections]
+
+
+def contest(
+    contestants: Iterable[tuple[Server, Scenario]],
+    numbers: Iterable[int],
+    seconds: float,
+    cores: Cores,
+    extra: dict[str, str],
+) -> Iterator[Sample]:
+    """Measure servers that all run at the same time, in turn, in the rounds of those numbers.
+
+    Each is loaded within seconds of the others, in every second round in reverse order.
+    """
+    with contextlib.ExitStack() as stack:
+        field = [
+            stack.enter_context(standing(server, scenario, cores, extra))
+            for server, scenario in contestants
+        ]
+        levels = sorted({level for one in field for level in one.scenario.connections})
+        for number in numbers:
+            for level in levels:
+                for one in field[:: 1 if number % 2 == 0 else -1]:
+                    if level in one.scenario.connections:
+                        yield one.measure(level, number, seconds, alone=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from harness.bars import CLOSE, Bar, judge
+from harness.bars import CONTESTS, Bar, judge
 from harness.results import Results
 from harness.scenarios import SCENARIOS
 from harness.throughput import Sample
@@ -61,19 +63,32 @@ def test_a_rate_is_a_floor() -> None:
     assert found["FastAPI JSON, requests/s against uvicorn"].passed is False
 
 
+def test_memory_is_that_of_a_server_that_was_alone() -> None:
+    samples = [
+        replace(sample(server, "bare", 64, number, 10.0), worker_pss=pss)
+        for server, rounds in (("rsgi", (18, None, None)), ("granian", (19, None, None)))
+        for number, pss in enumerate(rounds)
+    ]
+    found = verdicts(samples)
+    assert found["memory (PSS) of a worker with a bare application against granian"].passed is True
+    beside = verdicts([replace(it, worker_pss=None) for it in samples])
+    assert {bar.passed for bar in beside.values() if bar.group == 4} == {None}
+
+
 def test_what_was_not_measured_is_neither_kept_nor_broken() -> None:
     assert {bar.passed for bar in verdicts([]).values()} == {None}
 
 
-def test_every_promise_about_speed_has_its_close_rounds() -> None:
-    """Nothing but the close rounds' samples, and only memory and balance are left open."""
-    levels = {scenario.name: scenario.connections for scenario in SCENARIOS}
+def test_every_promise_about_speed_has_its_contest() -> None:
+    """Nothing but the contests' samples, and only memory and balance are left open."""
+    measured = {(scenario.name, level) for scenario in SCENARIOS for level in scenario.connections}
     samples = [
         sample(server, name, level, 0, 10.0)
-        for name, (servers, connections) in CLOSE.items()
+        for contest in CONTESTS
+        for name, (servers, connections) in contest.items()
         for server in servers
         for level in connections
     ]
-    assert all(set(connections) <= set(levels[name]) for name, (_, connections) in CLOSE.items())
+    assert {(it.scenario, it.connections) for it in samples} <= measured
     open_ones = {bar.group for bar in verdicts(samples).values() if bar.passed is None}
     assert open_ones <= {3, 4}

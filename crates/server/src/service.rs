@@ -347,11 +347,6 @@ impl<A: App> Service<A> {
         &self.access_log
     }
 
-    /// Writes out what the access log holds. Call before the loop goes to sleep.
-    pub fn flush_access_log(&self) {
-        self.access_log.flush();
-    }
-
     /// Logs a request that is over, if somebody wants to hear of it.
     pub(crate) fn log_access(&self, peer: &ConnectionInfo, entry: Option<&LogEntry>, ended: Ended) {
         if let Some(entry) = entry {

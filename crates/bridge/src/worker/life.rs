@@ -58,7 +58,7 @@ pub(super) struct Hooks {
 
 impl ParkHooks for Hooks {
     fn before_park(&self) {
-        self.service.flush_access_log();
+        self.service.access_log().flush();
         self.board.parked();
     }
 
@@ -109,6 +109,7 @@ impl Run {
         tokio::select! {
             () = life => {}
             () = orders => {}
+            () = self.service.access_log().write_gathered() => {}
         }
         self.service.access_log().close();
         self.board.set_phase(Phase::Gone);

@@ -226,7 +226,12 @@ impl Entry {
 
     /// The method, in the case the client used.
     pub(super) fn method(&self) -> &str {
-        str::from_utf8(self.part(0..self.method as usize)).unwrap_or_default()
+        str::from_utf8(self.raw_method()).unwrap_or_default()
+    }
+
+    /// The same, as it came.
+    pub(super) fn raw_method(&self) -> &[u8] {
+        self.part(0..self.method as usize)
     }
 
     /// The path, still percent-encoded.

@@ -2,7 +2,8 @@
 //! format, or as records for somebody else's logging; and one warning for a slow request.
 //!
 //! Owns which requests are logged and what is told about them. Lines are formatted here, by the
-//! loop's thread, and leave in batches: when the loop is about to sleep or enough have gathered.
+//! loop's thread, and leave in batches: when the loop is about to sleep or enough have gathered,
+//! but not each few microseconds.
 //! Where they go and what happens if nobody reads them is [`LogSink`]'s.
 
 mod entry;
@@ -15,6 +16,7 @@ mod tests;
 mod text;
 
 use std::fmt;
+use std::future::pending;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -209,10 +211,19 @@ impl AccessLog {
         }
     }
 
-    /// Writes what has gathered, as far as the reader takes it without blocking.
+    /// Writes what has gathered, as far as the reader takes it without blocking; what comes right
+    /// after a write is left to [`Self::write_gathered`]. Call before the loop goes to sleep.
     pub fn flush(&self) {
         if let Output::Lines(sink, _) = &self.output {
-            sink.flush();
+            sink.flush_or_gather();
+        }
+    }
+
+    /// Writes what [`Self::flush`] leaves, a few milliseconds later. Never ends.
+    pub async fn write_gathered(&self) {
+        match &self.output {
+            Output::Lines(sink, _) => sink.write_gathered().await,
+            Output::Off | Output::Records(_) => pending().await,
         }
     }
 
@@ -398,10 +409,11 @@ impl AccessRecord<'_> {
 
     /// `0.412`
     fn push_milliseconds(&self, out: &mut Vec<u8>) {
-        let micros = self.duration.as_micros();
-        out.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
+        let micros = self.duration.subsec_micros();
+        let millis = self.duration.as_secs().saturating_mul(1000) + u64::from(micros / 1000);
+        out.extend_from_slice(itoa::Buffer::new().format(millis).as_bytes());
         out.push(b'.');
-        push_three(out, u32::try_from(micros % 1000).unwrap_or_default());
+        push_three(out, micros);
     }
 
     /// `0.000412`
@@ -410,6 +422,6 @@ impl AccessRecord<'_> {
         out.extend_from_slice(itoa::Buffer::new().format(self.duration.as_secs()).as_bytes());
         out.push(b'.');
         push_three(out, micros / 1000);
-        push_three(out, micros % 1000);
+        push_three(out, micros);
     }
 }

@@ -1,7 +1,7 @@
 //! The line that uvicorn writes, and what it lacks behind it.
 
 use super::{AccessRecord, Stamp, phrase};
-use crate::log_output::{Escape, Timestamps, push_escaped};
+use crate::log_output::{Escape, Timestamps, push_escaped, push_three};
 
 /// How a line of text looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub(super) fn push_line(
     record.push_client(line.out);
     line.out.extend_from_slice(b" - \"");
     line.begin("1");
-    let method = if entry.is_websocket() { "WebSocket" } else { entry.method() };
-    push_escaped(line.out, method.as_bytes(), Escape::Word, limit);
+    let method = if entry.is_websocket() { b"WebSocket" } else { entry.raw_method() };
+    push_escaped(line.out, method, Escape::Word, limit);
     line.out.push(b' ');
     push_escaped(line.out, entry.full_path(), Escape::Word, limit);
     if !entry.is_websocket() {
@@ -47,7 +47,7 @@ pub(super) fn push_line(
     if entry.is_websocket() && record.status == 101 {
         line.out.extend_from_slice(b"[accepted]");
     } else {
-        line.out.extend_from_slice(itoa::Buffer::new().format(record.status).as_bytes());
+        push_three(line.out, u32::from(record.status));
     }
     let reason = phrase(record.status);
     if let Some(reason) = reason.filter(|_| !entry.is_websocket()) {

@@ -6,6 +6,7 @@
 mod escape;
 mod json;
 mod sink;
+mod target;
 mod timestamp;
 
 pub use self::escape::{Escape, push_escaped};

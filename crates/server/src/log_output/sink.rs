@@ -9,32 +9,26 @@
 //!              └── full: the line is lost and counted
 //! ```
 //!
-//! Several processes write to the same place, so only whole lines leave in one system call. A pipe
-//! that is shared with other processes cannot be made non-blocking for all of them: it is opened
-//! anew, through `/proc`, as this process's own.
+//! A write to a pipe costs more than the lines in it, and so does the reader that it wakes: lines
+//! that come right after a write wait a moment for more of their kind.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, IsTerminal};
-use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
+use std::{fmt, io, mem, thread};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use super::Timestamps;
+use super::target::{Target, append_to};
 
-/// So much goes into a pipe in one piece, whoever else writes to it (POSIX `PIPE_BUF` on Linux).
-const PIPE_BUF: usize = 4096;
 /// Collected lines are written out at this size, asked for or not.
-const BATCH: usize = 8 * 1024;
+const BATCH: usize = 16 * 1024;
+/// How long lines wait for more of their kind.
+const GATHERING: Duration = Duration::from_millis(5);
 /// What may wait for a reader that does not keep up.
 const BACKLOG_LIMIT: usize = 1024 * 1024;
 /// How long the last lines of a process may take.
@@ -43,10 +37,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it goes on although nobody does: the last lines of a log that was replaced.
 const LAST_INTERVALS: u32 = 10;
-/// The most that a value of a client's takes in a line that must fit into [`PIPE_BUF`].
-const PIPE_VALUE_LIMIT: usize = 1000;
-/// The same for a file, which takes any line in one piece: longer than any head is allowed to be.
-const FILE_VALUE_LIMIT: usize = 1024 * 1024;
 
 /// Where the lines of one log go.
 pub struct LogSink {
@@ -68,6 +58,8 @@ struct Shared {
     is_terminal: bool,
     value_limit: usize,
     buffer: Mutex<Buffer>,
+    /// Lines wait for [`LogSink::write_gathered`].
+    has_gathered: Notify,
     on_trouble: Box<dyn Fn(Trouble) + Send + Sync>,
 }
 
@@ -79,6 +71,10 @@ struct Buffer {
     lost: u64,
     writing: Writing,
     drainer: Drainer,
+    /// Up to when lines wait for more.
+    gathers_until: Option<Instant>,
+    /// Whether [`LogSink::write_gathered`] has been told.
+    is_left: bool,
     /// Whether the last thing written was the first part of a line whose rest is lost.
     is_torn: bool,
 }
@@ -94,24 +90,6 @@ enum Drainer {
 enum Writing {
     Works,
     Fails,
-}
-
-#[derive(Debug, Clone)]
-struct Target {
-    fd: Arc<OwnedFd>,
-    kind: Kind,
-}
-
-/// How to write without waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A write of any length is done at once and in one piece.
-    File,
-    /// A pipe, opened without blocking.
-    Pipe,
-    Socket,
-    /// A terminal, a device, or a pipe that could not be opened anew: waiting has to be guessed.
-    Other,
 }
 
 /// What became of the lines.
@@ -148,11 +126,8 @@ impl LogSink {
         path: Option<PathBuf>,
         on_trouble: impl Fn(Trouble) + Send + Sync + 'static,
     ) -> Self {
-        let is_terminal = target.fd.is_terminal();
-        let value_limit = match target.kind {
-            Kind::File => FILE_VALUE_LIMIT,
-            Kind::Pipe | Kind::Socket | Kind::Other => PIPE_VALUE_LIMIT,
-        };
+        let is_terminal = target.is_terminal();
+        let value_limit = target.value_limit();
         let buffer = Mutex::new(Buffer {
             target,
             stamps: Timestamps::default(),
@@ -160,10 +135,20 @@ impl LogSink {
             lost: 0,
             writing: Writing::Works,
             drainer: Drainer::None,
+            gathers_until: None,
+            is_left: false,
             is_torn: false,
         });
-        let on_trouble = Box::new(on_trouble);
-        Self { shared: Arc::new(Shared { path, is_terminal, value_limit, buffer, on_trouble }) }
+        Self {
+            shared: Arc::new(Shared {
+                path,
+                is_terminal,
+                value_limit,
+                buffer,
+                has_gathered: Notify::new(),
+                on_trouble: Box::new(on_trouble),
+            }),
+        }
     }
 
     /// Whether somebody looks at the lines as they come.
@@ -206,6 +191,34 @@ impl LogSink {
         }
     }
 
+    /// Writes what has gathered, as [`Self::flush`] does, but leaves to [`Self::write_gathered`] what
+    /// comes right after a write. Costs next to nothing then.
+    pub fn flush_or_gather(&self) {
+        let mut buffer = self.shared.lock();
+        if buffer.lines.is_empty() {
+            return;
+        }
+        if buffer.gathers_until.is_none_or(|until| until <= Instant::now()) {
+            self.shared.write_out(buffer, Duration::ZERO);
+        } else if !mem::replace(&mut buffer.is_left, true) {
+            drop(buffer);
+            self.shared.has_gathered.notify_one();
+        }
+    }
+
+    /// Writes what [`Self::flush_or_gather`] leaves, once its time has come. Never ends; one task at
+    /// a time.
+    pub async fn write_gathered(&self) {
+        loop {
+            self.shared.has_gathered.notified().await;
+            let until = self.shared.lock().gathers_until;
+            sleep_until(until.unwrap_or_else(Instant::now)).await;
+            self.shared.lock().is_left = false;
+            // Enough may have come to be written in the meantime: what is left now waits anew.
+            self.flush_or_gather();
+        }
+    }
+
     /// Writes the last lines; waits a moment for a slow reader.
     pub fn close(&self) {
         let mut buffer = self.shared.lock();
@@ -240,6 +253,7 @@ impl Shared {
             return;
         }
         let written = buffer.write_out(patience);
+        buffer.gathers_until = Some(Instant::now() + GATHERING);
         if matches!(written, Written::Part) {
             let shared = Arc::clone(self);
             let thread = thread::Builder::new().name("rsgi-log".to_owned());
@@ -345,83 +359,13 @@ impl Buffer {
     }
 }
 
-impl Target {
-    fn of_file(file: File) -> Self {
-        let fd = OwnedFd::from(file);
-        let kind = match file_type(&fd) {
-            Some(FileType::RegularFile) => Kind::File,
-            Some(FileType::Fifo) => Kind::Pipe,
-            _ => Kind::Other,
-        };
-        Self { fd: Arc::new(fd), kind }
-    }
-
-    fn of_stream(fd: OwnedFd) -> Self {
-        let (fd, kind) = match file_type(&fd) {
-            Some(FileType::RegularFile) => (fd, Kind::File),
-            Some(FileType::Socket) => (fd, Kind::Socket),
-            Some(FileType::Fifo) => match own_end(&fd) {
-                Ok(own) => (own, Kind::Pipe),
-                Err(_) => (fd, Kind::Other),
-            },
-            _ => (fd, Kind::Other),
-        };
-        Self { fd: Arc::new(fd), kind }
-    }
-
-    /// Writes some of it, without waiting: `EAGAIN` where that would be necessary.
-    fn write(&self, lines: &[u8]) -> rustix::io::Result<usize> {
-        match self.kind {
-            Kind::File => rustix::io::write(&self.fd, lines),
-            Kind::Socket => {
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                rustix::net::send(&self.fd, pipe_piece(lines), flags)
-            }
-            Kind::Other if !self.wait(Duration::ZERO) => Err(Errno::AGAIN),
-            Kind::Pipe | Kind::Other => rustix::io::write(&self.fd, pipe_piece(lines)),
-        }
-    }
-
-    /// Waits for room. Returns whether there is some, or an error to be had.
-    fn wait(&self, patience: Duration) -> bool {
-        let timeout = Timespec::try_from(patience).ok();
-        let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
-        matches!(poll(&mut fds, timeout.as_ref()), Ok(1..))
-    }
-}
-
-fn file_type(fd: &OwnedFd) -> Option<FileType> {
-    rustix::fs::fstat(fd).ok().map(|stat| FileType::from_raw_mode(stat.st_mode))
-}
-
-/// The same pipe, by a description that no other process has: not to wait is not a matter of theirs.
-fn own_end(fd: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::open(path, flags, Mode::empty())
-}
-
-/// Opens a file, or a named pipe: without waiting for its reader.
-fn append_to(path: &Path) -> io::Result<File> {
-    let no_waiting = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
-    File::options().append(true).create(true).custom_flags(no_waiting).open(path)
-}
-
-/// What goes into a pipe at once: whole lines. A line that is longer than what fits for sure leaves
-/// by itself: the kernel cuts it only where it runs out of room.
-fn pipe_piece(lines: &[u8]) -> &[u8] {
-    let Some(piece) = lines.get(..PIPE_BUF) else {
-        return lines;
-    };
-    let is_end = |byte: &u8| *byte == b'\n';
-    let end = piece.iter().rposition(is_end).or_else(|| lines.iter().position(is_end));
-    end.and_then(|last| lines.get(..=last)).unwrap_or(lines)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{PipeReader, Read};
     use std::sync::mpsc;
+
+    use rustix::fs::OFlags;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -442,16 +386,6 @@ mod tests {
             out.extend_from_slice(line.as_bytes());
             out.push(b'\n');
         });
-    }
-
-    #[test]
-    fn only_whole_lines_go_into_a_pipe_at_once() {
-        let line = [b"x".repeat(999).as_slice(), b"\n"].concat();
-        let lines = line.repeat(10);
-        assert_eq!(pipe_piece(&lines).len(), 4000);
-        assert_eq!(pipe_piece(&line), line);
-        let long = [b"x".repeat(5000).as_slice(), b"\ny\n"].concat();
-        assert_eq!(pipe_piece(&long).len(), 5001);
     }
 
     #[test]
@@ -534,6 +468,60 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "written\n");
+    }
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    /// What has been written so far.
+    fn read(reader: &mut PipeReader) -> String {
+        let mut text = vec![0; 64 * 1024];
+        let count = match rustix::io::read(&*reader, &mut text) {
+            Err(Errno::AGAIN) => 0,
+            count => count.unwrap(),
+        };
+        text.truncate(count);
+        String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_come_right_after_a_write_leave_together() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let (log, _troubles) = to_stream(writer.into());
+        let log = Arc::new(log);
+        let gathering = tokio::spawn({
+            let log = Arc::clone(&log);
+            async move { log.write_gathered().await }
+        });
+        let say = |line: &str| {
+            append(&log, line);
+            log.flush_or_gather();
+        };
+        for _ in 0..2 {
+            say("at once");
+            assert_eq!(read(&mut reader), "at once\n");
+            for _ in 0..2 {
+                say("soon");
+                say("with others");
+                sleep(MILLI * 3).await;
+                assert_eq!(read(&mut reader), "");
+                sleep(MILLI * 3).await;
+                assert_eq!(read(&mut reader), "soon\nwith others\n");
+            }
+            sleep(GATHERING).await;
+        }
+        // A full batch has left meanwhile: what came behind it waits for its own time.
+        say("at once");
+        say("soon");
+        sleep(MILLI * 3).await;
+        say(&"x".repeat(BATCH));
+        say("behind");
+        assert_eq!(read(&mut reader).len(), "at once\nsoon\n\n".len() + BATCH);
+        sleep(MILLI * 4).await;
+        assert_eq!(read(&mut reader), "");
+        sleep(MILLI * 2).await;
+        assert_eq!(read(&mut reader), "behind\n");
+        assert!(!gathering.is_finished());
     }
 
     #[test]

@@ -63,11 +63,10 @@ fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Three digits of a number below 1000.
+/// The last three digits of a number.
 pub(crate) fn push_three(out: &mut Vec<u8>, number: u32) {
-    for divisor in [100, 10, 1] {
-        out.push(b'0' + u8::try_from(number / divisor % 10).unwrap_or_default());
-    }
+    let digit = |divisor| b'0' + u8::try_from(number / divisor % 10).unwrap_or_default();
+    out.extend_from_slice(&[digit(100), digit(10), digit(1)]);
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ MESSAGES: list[str | bytes] = [
     "\u017elu\u0165ou\u010dk\u00fd " * 20_000,
     bytes(70_000),
     os.urandom(1_000_000),
+    # With and without memory of their own, in one read, and not a multiple of a word.
+    *(os.urandom(length) for length in (1, 64, 65, 66, 71, 72, 1000, 4003, 65_536)),
 ]
 
 

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use rsgi_protocol::websocket::Kind;
+use rsgi_protocol::websocket::Message;
 use rsgi_server::{App, ConnectionInfo, Exchange, Kept, Outcome, Request, WebSocket};
 
 use crate::http::{Pair, Pairs};
@@ -344,9 +344,9 @@ impl App for PyApp {
         }
     }
 
-    fn keep(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
+    fn keep(&self, message: &Message<'_>) -> Option<Kept> {
         match &self.handle {
-            LoopHandle::Own(_) => Python::attach(|py| keep(py, kind, data)),
+            LoopHandle::Own(_) => Python::attach(|py| keep(py, message)),
             // Without the interpreter it is the server that keeps it.
             LoopHandle::Other(_) => None,
         }

@@ -13,14 +13,14 @@ use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyDict, PyString};
 use rsgi_protocol::http::response::ResponseHead;
-use rsgi_protocol::websocket::Kind;
 use rsgi_protocol::websocket::close::{self, Close};
 use rsgi_protocol::websocket::handshake::Acceptance;
+use rsgi_protocol::websocket::{Kind, Message as Received};
 use rsgi_server::{Flow, Kept, MessageReceived, Outgoing, WebSocket};
 
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
-use crate::ffi::reference_count;
+use crate::ffi::{bytes_with, reference_count};
 use crate::message::{Key, Message, SHARE_FROM, invalid_header, with_bytes, wrong_type};
 use crate::other_loop::LoopHandle;
 
@@ -223,13 +223,16 @@ impl Operation for Drain {
 }
 
 /// A message from the client as the object that the application will get.
-pub(crate) fn keep(py: Python<'_>, kind: Kind, data: &[u8]) -> Option<Kept> {
-    let object: Py<PyAny> = match kind {
-        // What fails here for want of memory fails again, and louder, when it is received.
-        Kind::Text => PyString::from_bytes(py, data).ok()?.into_any().unbind(),
-        Kind::Binary => PyBytes::new(py, data).into_any().unbind(),
+pub(crate) fn keep(py: Python<'_>, message: &Received<'_>) -> Option<Kept> {
+    // What fails here for want of memory fails again, and louder, when it is received.
+    let object = match message {
+        Received::Text(data) => PyString::from_bytes(py, data).ok()?.into_any(),
+        Received::Binary(data) => PyBytes::new(py, data).into_any(),
+        Received::Masked(masked) => {
+            bytes_with(py, masked.len(), |out| masked.copy_to(out)).ok()?.into_any()
+        }
     };
-    Some(Box::new(object))
+    Some(Box::new(object.unbind()))
 }
 
 fn to_message(py: Python<'_>, received: MessageReceived) -> PyResult<Py<PyAny>> {

@@ -10,7 +10,7 @@ use rsgi_protocol::forwarded::{Forwarded, Forwarding};
 use rsgi_protocol::http::head::{Field, HeadLimits, Version};
 use rsgi_protocol::http::response::ServerFields;
 use rsgi_protocol::http::target::Target;
-use rsgi_protocol::websocket::Kind;
+use rsgi_protocol::websocket::Message;
 use tokio::time::Instant;
 
 use crate::access_log::{AccessLog, CLIENT_CLOSED_REQUEST, Ended, Entry as LogEntry};
@@ -56,7 +56,7 @@ pub trait App: Send + Sync + 'static {
     /// What the application is to get for a message from a client, if it makes something of its own
     /// of it: then its bytes are copied once, to there. It comes back as
     /// [`MessageReceived::Kept`](crate::MessageReceived::Kept). Not asked for short messages.
-    fn keep(&self, _: Kind, _: &[u8]) -> Option<Kept> {
+    fn keep(&self, _: &Message<'_>) -> Option<Kept> {
         None
     }
 }
@@ -436,9 +436,9 @@ impl<A: App> Service<A> {
     }
 
     /// A message has come in on a WebSocket.
-    pub(crate) fn message_received(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
+    pub(crate) fn message_received(&self, message: &Message<'_>) -> Option<Kept> {
         self.telemetry.message_received();
-        if data.len() > SHORT { self.app.keep(kind, data) } else { None }
+        if message.len() > SHORT { self.app.keep(message) } else { None }
     }
 
     /// What the server adds to a response.

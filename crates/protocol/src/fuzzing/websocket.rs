@@ -48,7 +48,9 @@ pub fn read_frames<'a>(
             }
             used = used.saturating_add(decoded.used);
             match decoded.event {
-                Some(Event::Message(kind, data)) => {
+                Some(Event::Message(message)) => {
+                    let kind = message.kind();
+                    let data = message.into_data();
                     assert!(data.len() <= limit, "a message beyond the limit");
                     assert!(
                         kind == Kind::Binary || std::str::from_utf8(&data).is_ok(),

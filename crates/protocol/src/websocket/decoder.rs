@@ -1,7 +1,7 @@
 //! A client's bytes to messages and control frames (RFC 6455 section 5).
 //!
-//! Works in place: the mask is taken off in the caller's buffer, and a message that came in one
-//! piece is lent from there. Only what is fragmented, compressed or larger than a read is put
+//! Works in place: the mask is taken off in the caller's buffer, or left to whoever copies, and a
+//! message that came in one piece is lent from there. Only what is fragmented, compressed or larger than a read is put
 //! together here, and never beyond the limit.
 
 use std::borrow::Cow;
@@ -10,6 +10,7 @@ use super::close::Close;
 use super::deflate::{Agreement, Decompressor};
 use super::error::WebSocketError;
 use super::frame::{Coding, Fin, Header, Kind, Mask, Opcode};
+use super::message::{Masked, Message};
 use super::utf8::{self, Utf8};
 
 /// What is made room for at once, so that a length that was only announced costs nothing.
@@ -59,8 +60,8 @@ pub struct Decoded<'a> {
 /// What a client sent.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A whole message; a text is UTF-8.
-    Message(Kind, Cow<'a, [u8]>),
+    /// A whole message.
+    Message(Message<'a>),
     /// To be answered with the same payload.
     Ping(&'a [u8]),
     /// The answer to a ping.
@@ -164,11 +165,15 @@ impl Decoder {
         self.message = None;
         let end = header.size.saturating_add(length);
         let payload = input.get_mut(header.size..end).unwrap_or_default();
-        header.mask.apply(payload);
-        if kind == Kind::Text {
-            utf8::check(payload)?;
-        }
-        Ok(Decoded { used: end, event: Some(Event::Message(kind, Cow::Borrowed(payload))) })
+        let message = match kind {
+            Kind::Text => {
+                header.mask.apply(payload);
+                utf8::check(payload)?;
+                Message::Text(Cow::Borrowed(payload))
+            }
+            Kind::Binary => Message::Masked(Masked::new(payload, header.mask)),
+        };
+        Ok(Decoded { used: end, event: Some(Event::Message(message)) })
     }
 
     /// Adds what has come of a frame's payload to its message.
@@ -214,7 +219,12 @@ impl Decoder {
             return Ok((taken, None));
         };
         message.text.finish()?;
-        Ok((taken, Some(Event::Message(message.kind, Cow::Owned(message.data)))))
+        let data = Cow::Owned(message.data);
+        let message = match message.kind {
+            Kind::Text => Message::Text(data),
+            Kind::Binary => Message::Binary(data),
+        };
+        Ok((taken, Some(Event::Message(message))))
     }
 }
 

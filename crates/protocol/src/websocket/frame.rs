@@ -165,9 +165,31 @@ impl Mask {
         Self(u32::from_ne_bytes(key))
     }
 
+    fn wide(self) -> u64 {
+        u64::from(self.0) | (u64::from(self.0) << 32)
+    }
+
+    /// Copies the next bytes of the payload without the mask, as many as both sides have room for.
+    /// Returns that number. `make` is what `out` holds bytes as.
+    pub(super) fn copy<B>(self, masked: &[u8], out: &mut [B], make: impl Fn(u8) -> B) -> usize {
+        let wide = self.wide();
+        let length = masked.len().min(out.len());
+        let (words, rest) = masked.get(..length).unwrap_or_default().as_chunks::<8>();
+        let (out_words, out_rest) = out.as_chunks_mut::<8>();
+        for (word, out) in words.iter().zip(&mut *out_words) {
+            *out = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes().map(&make);
+        }
+        // What does not fill a word is the start of one, or the rest of `out`.
+        let last = out_words.get_mut(words.len()).map_or(out_rest, |word| &mut word[..]);
+        for ((byte, key), out) in rest.iter().zip(wide.to_ne_bytes()).zip(last) {
+            *out = make(byte ^ key);
+        }
+        length
+    }
+
     /// Takes the mask off the next bytes of the payload.
     pub(super) fn apply(&mut self, bytes: &mut [u8]) {
-        let wide = u64::from(self.0) | (u64::from(self.0) << 32);
+        let wide = self.wide();
         let (words, rest) = bytes.as_chunks_mut::<8>();
         for word in words {
             *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
@@ -193,6 +215,26 @@ impl Mask {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_is_taken_off_while_copying_as_far_as_there_is_room() {
+        let mask = Mask::new([0x37, 0xfa, 0x21, 0x3d]);
+        for length in 0..=40 {
+            let masked: Vec<u8> = (0..length).collect();
+            let mut plain = masked.clone();
+            let mut applied = mask;
+            applied.apply(&mut plain);
+            for room in 0..=48 {
+                let mut out = vec![None; room];
+                let copied = mask.copy(&masked, &mut out, Some);
+                assert_eq!(copied, room.min(masked.len()));
+                let expected: Vec<_> = plain.iter().copied().map(Some).take(room).collect();
+                let (written, rest) = out.split_at(copied);
+                assert_eq!(written, expected, "{length} bytes, room for {room}");
+                assert!(rest.iter().all(Option::is_none));
+            }
+        }
+    }
 
     #[test]
     fn a_mask_is_taken_off_whatever_the_pieces() {

@@ -11,6 +11,7 @@ pub mod deflate;
 mod error;
 pub mod frame;
 pub mod handshake;
+mod message;
 mod utf8;
 
 pub use close::Close;
@@ -18,3 +19,4 @@ pub use cycle::WebSocketCycle;
 pub use decoder::{Decoded, Decoder, Event};
 pub use error::WebSocketError;
 pub use frame::Kind;
+pub use message::{Masked, Message};

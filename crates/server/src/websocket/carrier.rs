@@ -142,8 +142,7 @@ impl<'a, A: App> Intake<'a, A> {
     /// rest has to come again.
     pub(crate) fn feed(&mut self, bytes: &mut [u8], out: &mut WriteQueue) -> usize {
         let service = self.service;
-        self.session
-            .feed(bytes, out, Instant::now, |kind, data| service.message_received(kind, data))
+        self.session.feed(bytes, out, Instant::now, |message| service.message_received(message))
     }
 
     /// The same with what has been kept of earlier reads, if anything is taken now.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use rsgi_protocol::websocket::close::{self, Close};
 use rsgi_protocol::websocket::deflate::Agreement;
 use rsgi_protocol::websocket::frame::{Coding, Opcode, encode_header};
-use rsgi_protocol::websocket::{Decoder, Event, Kind, WebSocketError};
+use rsgi_protocol::websocket::{Decoder, Event, Message, WebSocketError};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -160,7 +160,7 @@ impl Session {
         bytes: &mut [u8],
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
+        on_message: impl Fn(&Message<'_>) -> Option<Kept>,
     ) -> usize {
         let mut used = 0;
         let inflated = self.decoder.inflated();
@@ -198,16 +198,19 @@ impl Session {
         event: Event<'_>,
         out: &mut WriteQueue,
         now: impl Fn() -> Instant,
-        on_message: impl Fn(Kind, &[u8]) -> Option<Kept>,
+        on_message: impl Fn(&Message<'_>) -> Option<Kept>,
     ) {
         match event {
-            Event::Message(kind, data) => {
-                let length = data.len();
+            Event::Message(message) => {
+                let (kind, length) = (message.kind(), message.len());
                 self.last_length = length;
-                let content = match (on_message(kind, &data), data) {
-                    (Some(object), _) => Content::Kept { object, length },
-                    (None, Cow::Borrowed(slice)) => Content::Bytes(SmallVec::from_slice(slice)),
-                    (None, Cow::Owned(data)) => Content::Bytes(SmallVec::from_vec(data)),
+                let content = if let Some(object) = on_message(&message) {
+                    Content::Kept { object, length }
+                } else {
+                    Content::Bytes(match message.into_data() {
+                        Cow::Borrowed(slice) => SmallVec::from_slice(slice),
+                        Cow::Owned(data) => SmallVec::from_vec(data),
+                    })
                 };
                 self.websocket.push(kind, content);
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rsgi_protocol::http::head::{Field, HeadLimits};
 use rsgi_protocol::websocket::deflate::{Agreement, Compressor};
 use rsgi_protocol::websocket::handshake::Acceptance;
-use rsgi_protocol::websocket::{Close, Kind};
+use rsgi_protocol::websocket::{Close, Kind, Message};
 use rsgi_server::{
     AccessLog, App, ConnectionInfo, DrainPhase, Exchange, Flow, Kept, MessageReceived, Options,
     Outcome, Outgoing, Request, Residence, SendError, Service, Telemetry, Versions, WebSocket,
@@ -69,8 +69,9 @@ impl App for Played {
         }
     }
 
-    fn keep(&self, kind: Kind, data: &[u8]) -> Option<Kept> {
-        (kind == Kind::Text).then(|| Box::new(String::from_utf8_lossy(data).into_owned()) as Kept)
+    fn keep(&self, message: &Message<'_>) -> Option<Kept> {
+        let Message::Text(data) = message else { return None };
+        Some(Box::new(String::from_utf8_lossy(data).into_owned()))
     }
 }
 

@@ -1,18 +1,15 @@
 //! All unsafe code of this crate: file descriptors that Python hands over as numbers, giving up
-//! the interpreter while the loop sleeps, signals to a thread, who holds an object,
-//! objects that are filled in place, and what asyncio itself does in C.
+//! the interpreter while the loop sleeps, signals to a thread, who holds an object, and what asyncio itself does in C.
 
 #![expect(unsafe_code, reason = "the only module of this crate where it is allowed")]
 
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::{io, ptr, slice};
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use rustix::thread::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -42,30 +39,6 @@ pub(crate) fn signal_thread(id: Pid, number: i32) -> io::Result<()> {
     let sent =
         unsafe { libc::syscall(libc::SYS_tgkill, process, id.as_raw_nonzero().get(), number) };
     if sent == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// `bytes` of this length, which `fill` writes: it returns how many, from the start, are initialised.
-/// Copied to here, they are copied once, and nothing is written twice.
-pub(crate) fn bytes_with(
-    py: Python<'_>,
-    length: usize,
-    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> usize,
-) -> PyResult<Bound<'_, PyBytes>> {
-    let size = ffi::Py_ssize_t::try_from(length)?;
-    // SAFETY: the thread is attached, and without a source nothing is read.
-    let new = unsafe { ffi::PyBytes_FromStringAndSize(ptr::null(), size) };
-    // SAFETY: a reference of our own, or null and an exception.
-    let new = unsafe { Bound::from_owned_ptr_or_err(py, new) }?;
-    let bytes = new.cast_into::<PyBytes>()?;
-    // SAFETY: `bytes` is what it says.
-    let start = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) };
-    // SAFETY: `length` bytes from there on, which live as long as the object does. It is new, so that
-    // nobody else looks at them before this returns.
-    let content = unsafe { slice::from_raw_parts_mut(start.cast(), length) };
-    if fill(content) < length {
-        return Err(PyRuntimeError::new_err("bytes were not written to their end"));
-    }
-    Ok(bytes)
 }
 
 /// How many references there are to an object.

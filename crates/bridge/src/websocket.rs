@@ -20,7 +20,7 @@ use rsgi_server::{Flow, Kept, MessageReceived, Outgoing, WebSocket};
 
 use crate::awaitable::{Awaitable, Done, Operation};
 use crate::errors;
-use crate::ffi::{bytes_with, reference_count};
+use crate::ffi::reference_count;
 use crate::message::{Key, Message, SHARE_FROM, invalid_header, with_bytes, wrong_type};
 use crate::other_loop::LoopHandle;
 
@@ -229,7 +229,11 @@ pub(crate) fn keep(py: Python<'_>, message: &Received<'_>) -> Option<Kept> {
         Received::Text(data) => PyString::from_bytes(py, data).ok()?.into_any(),
         Received::Binary(data) => PyBytes::new(py, data).into_any(),
         Received::Masked(masked) => {
-            bytes_with(py, masked.len(), |out| masked.copy_to(out)).ok()?.into_any()
+            let unmask = |out: &mut [u8]| {
+                masked.copy_to(out);
+                Ok(())
+            };
+            PyBytes::new_with(py, masked.len(), unmask).ok()?.into_any()
         }
     };
     Some(Box::new(object.unbind()))

@@ -1,8 +1,8 @@
 //! A client's bytes to messages and control frames (RFC 6455 section 5).
 //!
 //! Works in place: the mask is taken off in the caller's buffer, or left to whoever copies, and a
-//! message that came in one piece is lent from there. Only what is fragmented, compressed or larger than a read is put
-//! together here, and never beyond the limit.
+//! message that came in one piece is lent from there. Only what is fragmented, compressed or larger
+//! than a read is put together here, and never beyond the limit.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,6 @@
 //! A client's whole message, and the mask that may still be on it.
 
 use std::borrow::Cow;
-use std::mem::MaybeUninit;
 
 use super::frame::{Kind, Mask};
 
@@ -77,9 +76,8 @@ impl<'a> Masked<'a> {
         bytes
     }
 
-    /// Writes the bytes to the start of `out`, without the mask and as far as there is room.
-    /// Returns how many bytes of it are initialised now.
-    pub fn copy_to(&self, out: &mut [MaybeUninit<u8>]) -> usize {
-        self.mask.copy(self.bytes, out, MaybeUninit::new)
+    /// Writes the bytes to `out`, without the mask and as far as there is room.
+    pub fn copy_to(&self, out: &mut [u8]) {
+        self.mask.copy(self.bytes, out);
     }
 }

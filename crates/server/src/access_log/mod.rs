@@ -2,9 +2,8 @@
 //! format, or as records for somebody else's logging; and one warning for a slow request.
 //!
 //! Owns which requests are logged and what is told about them. Lines are formatted here, by the
-//! loop's thread, and leave in batches: when the loop is about to sleep or enough have gathered,
-//! but not each few microseconds.
-//! Where they go and what happens if nobody reads them is [`LogSink`]'s.
+//! loop's thread, and leave in batches: when the loop is about to sleep, but not more often than each
+//! few milliseconds, or when enough have gathered. Where they go and what happens if nobody reads them is [`LogSink`]'s.
 
 mod entry;
 mod json;

@@ -73,8 +73,6 @@ struct Buffer {
     drainer: Drainer,
     /// Up to when lines wait for more.
     gathers_until: Option<Instant>,
-    /// Whether [`LogSink::write_gathered`] has been told.
-    is_left: bool,
     /// Whether the last thing written was the first part of a line whose rest is lost.
     is_torn: bool,
 }
@@ -136,7 +134,6 @@ impl LogSink {
             writing: Writing::Works,
             drainer: Drainer::None,
             gathers_until: None,
-            is_left: false,
             is_torn: false,
         });
         Self {
@@ -194,14 +191,13 @@ impl LogSink {
     /// Writes what has gathered, as [`Self::flush`] does, but leaves to [`Self::write_gathered`] what
     /// comes right after a write. Costs next to nothing then.
     pub fn flush_or_gather(&self) {
-        let mut buffer = self.shared.lock();
+        let buffer = self.shared.lock();
         if buffer.lines.is_empty() {
             return;
         }
         if buffer.gathers_until.is_none_or(|until| until <= Instant::now()) {
             self.shared.write_out(buffer, Duration::ZERO);
-        } else if !mem::replace(&mut buffer.is_left, true) {
-            drop(buffer);
+        } else {
             self.shared.has_gathered.notify_one();
         }
     }
@@ -213,7 +209,6 @@ impl LogSink {
             self.shared.has_gathered.notified().await;
             let until = self.shared.lock().gathers_until;
             sleep_until(until.unwrap_or_else(Instant::now)).await;
-            self.shared.lock().is_left = false;
             // Enough may have come to be written in the meantime: what is left now waits anew.
             self.flush_or_gather();
         }

@@ -37,19 +37,19 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--rsgi", default="rsgi", metavar="PATH", help="rsgi's executable")
     add("--hyper", metavar="PATH", help="the hyper server (default: build it with cargo)")
-    add("--quick", action="store_true", help="about 5 minutes instead of 30, for a look")
+    add("--quick", action="store_true", help="about 5 minutes instead of 35, for a look")
     add("--only", action="append", metavar="SCENARIO", choices=names, help=", ".join(names))
     add("--servers", default=",".join(ALL_SERVERS), metavar="A,B", help="default: %(default)s")
     add("--rounds", type=int, help="default: 2, with --quick 1")
     add(
         "--close-rounds",
         type=int,
-        help="of the contests of what a promise compares; default: 10, with --quick 0",
+        help="of the contests of what a promise compares; default: 30, with --quick 0",
     )
     add(
         "--seconds",
         type=int,
-        help="of one measurement; default: 3, in a contest 2, with --quick 1",
+        help="of one measurement; default: 3, in a contest 1, with --quick 1",
     )
     add("--server-core", type=int, default=0, metavar="CPU")
     add("--load-core", type=int, default=1, metavar="CPU")
@@ -70,14 +70,16 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.rounds: int = options.rounds or (1 if options.quick else 2)
-        self.close_rounds: int = options.close_rounds or (0 if options.quick else 10)
+        usual_contests = 0 if options.quick else 30
+        given = options.close_rounds
+        self.close_rounds: int = usual_contests if given is None else given
         self.seconds: int = options.seconds or (1 if options.quick else 3)
-        self.close_seconds: int = options.seconds or 2
+        self.close_seconds: int = options.seconds or 1
         self.quick: bool = options.quick
         self.cores = Cores(options.server_core, options.load_core)
         self.only: set[str] = set(options.only or [*(s.name for s in SCENARIOS), *EXTRA])
         self.servers = participants(options.servers.split(","), options.rsgi, options.hyper)
-        usual = not (options.rounds or options.close_rounds or options.seconds)
+        usual = {options.rounds, options.close_rounds, options.seconds} == {None}
         complete = usual and not (options.quick or options.only)
         self.results = Results(
             machine=machine.describe(options.rsgi),

@@ -18,7 +18,7 @@ ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/ca
 RUN apt-get update -q \
  && apt-get install -y -q --no-install-recommends gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/* \
- && pip install --no-cache-dir "maturin>=1.9.4,<2"
+ && pip install --no-cache-dir "maturin>=1.13,<2"
 WORKDIR /source
 # Dependencies first: with empty crates in place of ours, this layer is built again only when the lock file changes.
 COPY Cargo.toml Cargo.lock ./

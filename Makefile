@@ -29,8 +29,12 @@ fuzz:  ## Fuzz the protocol crate, a minute a target
 	scripts/fuzz
 
 .PHONY: bench
-bench:  ## Measure rsgi beside its peers and write docs/benchmarks.md (20 minutes)
-	scripts/bench
+bench:  ## Measure rsgi beside its peers and write docs/benchmarks.md (50 minutes)
+	scripts/bench --publish
+
+.PHONY: wheel
+wheel:  ## Build the wheels that are released, profile-guided, into target/wheels (10 minutes each)
+	scripts/wheel
 
 $(VENV)/.built: $(shell git ls-files 'crates/**' 'python/**' Cargo.toml Cargo.lock pyproject.toml examples/requirements.txt)
 	@test -n "$(PYTHON)" || { echo "rsgi needs CPython 3.11 or newer, and none was found" >&2; exit 1; }

@@ -56,7 +56,19 @@ def parse() -> argparse.Namespace:
     add("--render", type=Path, metavar="JSON", help="measure nothing: show an earlier run")
     add("--publish", action="store_true", help="write docs/benchmarks.md and .svg, too")
     add("--check", action="store_true", help="fail when a promise is broken or not measured")
+    add("--build", default="unknown", metavar="TEXT", help="how rsgi was built, for the page")
+    add(
+        "--train",
+        action="store_true",
+        help="put rsgi alone through its work for a second each, for a profile-guided build: fail "
+        "when something was not done, and write nothing",
+    )
     options = parser.parse_args()
+    if options.train:
+        options.servers, options.rounds, options.close_rounds, options.seconds = "rsgi", 1, 0, 1
+        options.only = options.only or [
+            scenario.name for scenario in SCENARIOS if not scenario.needs_redis
+        ]
     unknown = set(options.servers.split(",")) - set(ALL_SERVERS)
     if unknown:
         parser.error(f"no such server `{', '.join(unknown)}`, there are {', '.join(ALL_SERVERS)}")
@@ -82,7 +94,7 @@ class Run:
         usual = {options.rounds, options.close_rounds, options.seconds} == {None}
         complete = usual and not (options.quick or options.only)
         self.results = Results(
-            machine=machine.describe(options.rsgi),
+            machine=machine.describe(options.rsgi) | {"rsgi's build": options.build},
             versions={server.name: f"{server.title} {server.version}" for server in self.servers},
             settings={
                 "mode": "full" if complete and len(self.servers) == len(ALL_SERVERS) else "short",
@@ -262,6 +274,8 @@ def main() -> int:
         prepare(options)
         begun = time.monotonic()
         found = Run(options).measure()
+        if options.train:
+            return 1 if found.failures or any(it.errors for it in found.samples) else 0
         found.settings["duration"] = f"{(time.monotonic() - begun) / 60:.0f} minutes"
         path = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
         found.save(path)

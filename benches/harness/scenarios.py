@@ -38,18 +38,41 @@ class Scenario:
     tls: bool = False
     fresh: bool = False  # a connection for each request
     servers: frozenset[str] | None = None  # only these; None is all that can
+    fields: tuple[str, ...] = ()  # of the request, beside Host
 
 
 HELLO = b"Hello world!"
 JSON = b'{"message":"Hello world!"}'
 WEBSOCKET = b"WebSocket"  # to an HTTP request
 EVERY_LEVEL = (1, 64, 1000)
+BROWSER = (
+    'sec-ch-ua: "Chromium";v="140", "Not=A?Brand";v="24"',
+    "sec-ch-ua-mobile: ?0",
+    'sec-ch-ua-platform: "Linux"',
+    "upgrade-insecure-requests: 1",
+    "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/140.0.0.0 Safari/537.36",
+    "accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "sec-fetch-site: same-origin",
+    "sec-fetch-mode: navigate",
+    "sec-fetch-dest: document",
+    "referer: http://127.0.0.1/products?page=2&sort=price",
+    "accept-encoding: gzip, deflate, br, zstd",
+    "accept-language: en-GB,en;q=0.9,de;q=0.8",
+    "cookie: session=1f0c9a7d5e3b4c2a8d6f; theme=dark; consent=necessary%2Cstatistics; visits=42",
+)
 
 SCENARIOS = (
     Scenario(
         *("bare", "Bare ASGI", "bare:app", HELLO, len(HELLO)),
         connections=EVERY_LEVEL,
         with_hyper=True,
+    ),
+    Scenario(
+        *("browser", "Bare ASGI, what a browser asks", "bare:app", HELLO, len(HELLO)),
+        path="/products/socks?size=42&colour=light%20grey",
+        with_hyper=True,
+        fields=BROWSER,
     ),
     Scenario(
         *("log-file", "Bare ASGI, access log to a file", "bare:app", HELLO, len(HELLO)),

@@ -64,14 +64,14 @@ def wrk_command(
     core: int,
     upload: int = 0,
     tls: bool = False,
-    fresh: bool = False,
+    fields: tuple[str, ...] = (),
 ) -> list[str]:
     """Return wrk's command line: one thread, since it has one core. It resumes no TLS session."""
     scheme = "https" if tls else "http"
     return [
         *("taskset", "-c", str(core), "wrk", "--threads", "1", "--timeout", "10s"),
         *("--connections", str(connections), "--duration", f"{max(1, round(seconds))}s"),
-        *(("--header", "Connection: close") if fresh else ()),
+        *(word for field in fields for word in ("--header", field)),
         *("--script", str(SCRIPT), f"{scheme}://127.0.0.1:{port}{path}"),
         *(("--", "POST", str(upload)) if upload else ()),
     ]
@@ -94,7 +94,7 @@ def generate(port: int, scenario: Scenario, connections: int, seconds: float, co
         command = wrk_command(
             *(port, scenario.path, connections, seconds, cores.load, scenario.upload),
             tls=scenario.tls,
-            fresh=scenario.fresh,
+            fields=(*scenario.fields, *(["Connection: close"] if scenario.fresh else [])),
         )
     ended = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=seconds + 60

@@ -198,6 +198,7 @@ impl LogSink {
         if buffer.gathers_until.is_none_or(|until| until <= Instant::now()) {
             self.shared.write_out(buffer, Duration::ZERO);
         } else {
+            drop(buffer);
             self.shared.has_gathered.notify_one();
         }
     }
